@@ -1,0 +1,296 @@
+"""FleetPlan: what will run, why, and what it costs. A frozen value; stacks translate it, reports print it, snapshots pin it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["high_performance", "cost_efficient", "batch_processing"]
+Vendor = Literal["nvidia", "neuron"]
+Usage = Literal["office-hours", "overnight", "steady"]
+PurchaseKind = Literal["on-demand", "spot", "mixed"]
+GIB_DIGITS = 3
+
+
+class Value(BaseModel):
+    """Base of every part of a plan: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reason(Value):
+    """Why a type was not chosen, as data. `text` is rendered from the rest."""
+
+    criterion: str
+    needed: float | str
+    available: float | str
+    margin: float | None = Field(description="available minus needed in `unit`; negative where it falls short")
+    unit: str
+    text: str
+
+
+class Rejected(Value):
+    """A type that is not among the choices. `rank` is its place by cost where it could serve, else null."""
+
+    instance_type: str
+    rank: int | None
+    usd_per_month: float | None
+    reasons: tuple[Reason, ...]
+
+
+class Memory(Value):
+    """Of each device that a replica uses, in GiB. weights + kv_cache + reserve <= usable."""
+
+    usable_gib: float
+    weights_gib: float
+    kv_cache_gib: float = Field(description="what is left for the cache after weights and reserve")
+    reserve_gib: float
+
+
+class Choice(Value):
+    """One instance type of a pool, with its serving plan and what it is predicted to do."""
+
+    instance_type: str
+    rank: int
+    accelerator: str
+    accelerator_count: float
+    architecture: Literal["x86_64", "arm64"]
+    zone_ids: tuple[str, ...]
+    capacity_weight: int = Field(description="capacity units; the slowest choice of the pool weighs 1")
+    tensor_parallel: int = Field(description="devices per replica; NeuronCores on Neuron")
+    replicas: int = Field(description="engine processes on the instance")
+    precision: str
+    kv_precision: str
+    max_model_len_tokens: int
+    max_num_seqs: int = Field(description="per replica")
+    max_num_batched_tokens: int = Field(description="per replica and step")
+    memory: Memory
+    output_tokens_per_s: float = Field(description="whole instance, at the largest load within the marks")
+    requests_per_s: float = Field(description="whole instance, at the largest load within the marks")
+    ttft_ms: float = Field(description="predicted without queueing, at that load")
+    ttft_unloaded_ms: float
+    tpot_ms: float = Field(description="predicted at that load")
+    on_demand_usd_per_hour: float
+    spot_usd_per_hour: float | None
+    spot_kind: Literal["observed", "derived"] | None
+    price_date: str
+    instances_at_expected_load: int
+    usd_per_month: float = Field(description="of the pool at expected load, were it made of this type alone")
+    usd_per_million_output_tokens: float
+
+
+class EnginePlan(Value):
+    """The engine of a pool: one vendor, one architecture, so one image and one AMI."""
+
+    name: str
+    version: str
+    image: str
+    ami_ssm_parameter: str
+    ami_id: str | None = Field(description="given by the pattern; wins over the SSM parameter")
+    static_shapes: bool
+    status: str
+
+
+class WeightsPlan(Value):
+    """Where the weights come from. `repository` is null where none is known for the precision."""
+
+    repository: str | None
+    revision: str | None = Field(description="40-digit commit; null until looked up")
+    format: str
+    gated: bool
+    token_secret_name: str | None = Field(description="Secrets Manager secret that holds the Hub token")
+
+
+class Load(Value):
+    """Requests to the pool: low is off-peak, expected the daily mean, peak the mean times the ratio."""
+
+    input_tokens: int
+    output_tokens: int
+    requests_per_day: int
+    low_requests_per_s: float
+    expected_requests_per_s: float
+    peak_requests_per_s: float
+
+
+class Marks(Value):
+    """What an answer must keep to."""
+
+    ttft_ms: float
+    tpot_ms: float
+
+
+class Purchase(Value):
+    """On-demand and spot. Counts in units unless named instances."""
+
+    kind: PurchaseKind
+    on_demand_base: int
+    on_demand_base_instances: int
+    spot_percent: int = Field(description="of what is above the base")
+    on_demand_percent_above_base: int
+    spot_percent_at_max: float = Field(description="real share of spot at the largest size")
+    commit_instances: int = Field(description="steady instances worth a one-year commitment, bought outside the stack")
+    source: str = Field(description="where the mix comes from: the pattern, the usage rule, or an override")
+
+
+class StepOut(Value):
+    """Add units while backlog per unit is above the mark (exclusive)."""
+
+    above_backlog_per_unit: int
+    add_units: int
+
+
+class StepIn(Value):
+    """Remove units after `minutes` in a row with backlog per unit below the mark and every other condition met."""
+
+    below_backlog_per_unit: int
+    remove_units: int
+    minutes: int
+    ttft_mark_ms: float
+    in_flight_per_unit: int = Field(description="requests that one unit can hold; in-flight work must fit the units that stay")
+
+
+class Schedule(Value):
+    """Sizes from a moment on. `cron` is minute hour day month weekday, in the IANA zone."""
+
+    name: str
+    cron: str
+    time_zone: str
+    min_units: int
+    max_units: int
+
+
+class Scaling(Value):
+    """Sizes and rules of the group. One instance of the best choice is `units_per_instance` units."""
+
+    units_per_instance: int
+    min_instances: int
+    max_instances: int
+    min_units: int
+    max_units: int
+    target_backlog_per_unit: int
+    steps_out: tuple[StepOut, ...]
+    step_in: StepIn
+    launch_hook_seconds: int
+    drain_seconds: int
+    schedules: tuple[Schedule, ...]
+
+
+class LoadCost(Value):
+    """Money at one load. Instances only."""
+
+    instances: float = Field(description="mean over the month")
+    usd_per_month: float
+    usd_per_million_output_tokens: float | None = Field(description="null where no token is asked for")
+
+
+class Cost(Value):
+    """Money at the three loads of Load, instances only, month of 730 hours."""
+
+    low: LoadCost
+    expected: LoadCost
+    peak: LoadCost
+
+
+class GuideChoice(Value):
+    """What one of the article's rules would take, and what that would cost for the same load and purchase mix."""
+
+    instance_type: str
+    rule: str
+    monthly_usd: float | None = Field(description="null where the type cannot serve it; `note` says why")
+    difference: float | None = Field(description="monthly_usd minus the plan's; positive: the plan is cheaper")
+    note: str
+
+
+class Guide(GuideChoice):
+    """The article's choice by `select_instance_for_model`, with its other rule beside it."""
+
+    beside: GuideChoice
+
+
+class PoolPlan(Value):
+    """One pool: one group, one queue, one role."""
+
+    role: Role
+    required: bool
+    fallback: tuple[Role, ...] = Field(description="roles that take over when this pool cannot, in order")
+    model: str
+    served_model_name: str
+    precision: str
+    usage: Usage
+    load: Load
+    marks: Marks
+    vendor: Vendor
+    architecture: Literal["x86_64", "arm64"]
+    engine: EnginePlan
+    weights: WeightsPlan
+    zone_ids: tuple[str, ...] = Field(description="where every choice is offered")
+    choices: Annotated[tuple[Choice, ...], Field(min_length=1)]
+    rejected: tuple[Rejected, ...]
+    headline: str = Field(description="in one sentence, what narrowed the list")
+    purchase: Purchase
+    scaling: Scaling
+    cost: Cost
+    guide: Guide
+
+
+class Network(Value):
+    """The VPC: a new one, or an existing one by its ids (never by a look-up)."""
+
+    vpc_id: str | None = None
+    vpc_cidr: str | None = None
+    private_subnet_ids: dict[str, str] = Field(default_factory=dict, description="zone id -> subnet id")
+    public_subnet_ids: dict[str, str] = Field(default_factory=dict, description="zone id -> subnet id")
+    nat_gateways: int = 1
+
+
+class Gateway(Value):
+    """The router service in front of the pools."""
+
+    image: str | None = Field(default=None, description="container image URI; none: the service stands at zero tasks")
+    min_tasks: int = 2
+    max_tasks: int = 10
+    certificate_arn: str | None = Field(default=None, description="ACM certificate; none: HTTP inside the VPC only")
+    public: bool = Field(default=False, description="internet-facing; needs a certificate")
+
+
+class Deployment(Value):
+    """What the stacks need beside the pools."""
+
+    network: Network
+    gateway: Gateway
+    alarm_email: str | None
+    budget_usd_per_month: int
+    zone_ids: tuple[str, ...] = Field(description="zones of the region that a new VPC spans")
+
+
+class FleetPlan(Value):
+    """The whole plan of a pattern. Same input, same bytes."""
+
+    pattern: str
+    description: str
+    region: str
+    catalog_date: str
+    overrides: dict[str, str]
+    guide: Guide = Field(description="of the first required pool")
+    pools: Annotated[tuple[PoolPlan, ...], Field(min_length=1)]
+    routes: dict[Role, Role] = Field(description="role asked for -> pool that takes it")
+    cost: Cost
+    cost_scope: Literal["instances only"]
+    deployment: Deployment
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Canonical JSON: key order of the model, two spaces, one newline at the end."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the plan's canonical JSON: what runs can be traced to why."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def plan_json_schema() -> dict[str, Any]:
+    """The JSON schema of `llm-fleet plan --json`."""
+    return FleetPlan.model_json_schema(mode="serialization")
