@@ -1,0 +1,71 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Node, npm and every Python tool come from .venv, the CDK CLI and pyright from node_modules.
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+export PYTHON ?= python3
+PY := .venv/bin/python
+BENCHES := $(filter-out bench-_%,$(patsubst bench/%.py,bench-%,$(sort $(wildcard bench/*.py))))
+
+.PHONY: help setup demo test lint snapshots synth bench accept-replacement lock clean
+
+help: ## List these verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-20s %s\n' "$$verb" "$$text"; done
+
+setup: .venv/.ready node_modules/.ready .venv-cloud/.ready ## Install everything into this folder; leaves .venv/bin/llm-fleet
+
+demo: setup ## Plan startup-mvp, deploy it into a local cloud and show what then exists
+	@$(PY) -m localcloud.demo
+
+test: lint ## Run every check: lint, types and all tests
+	@$(PY) -m pytest
+
+lint: setup ## Check format, lint and types
+	@ruff format --check .
+	@ruff check .
+	@pyright
+	@pyright --project localcloud/emulator
+
+snapshots: setup ## Rewrite the template and plan snapshots, to be read in git diff
+	@$(PY) -m pytest tests/templates --update-snapshots
+
+synth: setup ## Write a pattern's templates to cdk.out: make synth PATTERN=startup-mvp
+	@test -n "$(PATTERN)" || { echo "synth: name the pattern, for example make synth PATTERN=startup-mvp" >&2; exit 2; }
+	@cdk synth --quiet -c pattern=$(PATTERN)
+
+bench: $(BENCHES) ## Run every benchmark, or one by make bench-NAME; results in bench/results
+
+bench-%: setup
+	@$(PY) bench/$*.py
+
+accept-replacement: setup ## Accept that a change replaces a stateful resource: make accept-replacement ID=...
+	@test -n "$(ID)" || { echo "accept-replacement: name the logical id, for example make accept-replacement ID=WeightsBucket1234" >&2; exit 2; }
+	@$(PY) -m tests.templates.ledger accept $(ID)
+
+lock: setup ## Compile requirements/*.txt and package-lock.json anew
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml requirements/dev.in -o requirements/dev.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' requirements/cloud.in -o requirements/cloud.txt
+	@npm install --package-lock-only --ignore-scripts --loglevel=error
+
+clean: ## Remove everything that setup and the other verbs made
+	@rm -rf .venv .venv-cloud node_modules cdk.out .localcloud .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.locked: requirements/dev.txt requirements/venv.sh
+	@bash requirements/venv.sh .venv $<
+	@touch $@
+
+.venv/.ready: .venv/.locked pyproject.toml
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+node_modules/.ready: package-lock.json package.json .npmrc .venv/.locked
+	@echo "installing the CDK CLI and the type checker into node_modules"
+	@npm ci --ignore-scripts --loglevel=error
+	@touch $@
+
+.venv-cloud/.ready: requirements/cloud.txt requirements/venv.sh
+	@bash requirements/venv.sh .venv-cloud $<
+	@touch $@
