@@ -62,6 +62,10 @@ class InstanceType:
     source: str
     as_of: str
     notes: str = ""
+    retired_on: str = ""
+    """Month in which a retired type left the offerings."""
+    successor: str = ""
+    """For a retired type, the offered type that this kit advises instead."""
 
     @property
     def devices(self) -> int:
@@ -92,6 +96,14 @@ class Price:
     """Of the on-demand price; a month or a span in the source counts from its first day."""
     source: str
     notes: str = ""
+    spot_source: str = ""
+    reserved_1yr_source: str = ""
+    capacity_block_source: str = ""
+    capacity_block_date: str = ""
+
+    def age_days(self, on: date) -> int | None:
+        """Days from the on-demand price's date to `on`; None where the price has no date."""
+        return (on - self.date).days if self.date else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,9 @@ class Engine:
     """active, or maintenance with its sentence."""
     source: str
     as_of: str
+    capabilities: tuple[str, ...] = ()
+    """Flags and abilities that this version has and another may lack, e.g. shutdown-timeout, max-num-queued-reqs."""
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,19 @@ class Efficiency:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where figures come from. From configs/catalog/sources.csv."""
+
+    key: str
+    what: str
+    repository: str
+    path: str
+    version: str
+    """Commit or release."""
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything in configs/catalog, loaded and checked."""
 
@@ -169,6 +197,8 @@ class Catalog:
     """Newest date of any on-demand price: how fresh the catalogue is."""
     families: tuple[str, ...] = field(default=())
     regions: tuple[str, ...] = field(default=())
+    sources: Mapping[str, Source] = field(default_factory=dict[str, "Source"])
+    """What the source keys of the rows stand for."""
 
     def price(self, instance_type: str, region: str) -> Price | None:
         """The price row, or None where the type has none in the region."""
