@@ -1,6 +1,7 @@
 """What the guide promises as a room: its tables cannot be changed, and it imports only the standard library."""
 
 import ast
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from llm_fleet import guide
 
 TABLES = {name: getattr(guide, name) for name in guide.__all__ if name.isupper()}
 MAPPINGS = {name: cast("Mapping[Any, Any]", table) for name, table in TABLES.items() if not isinstance(table, tuple)}
+ARTICLE_MD = Path(__file__).parents[2] / "docs" / "article.md"
 
 
 class Sent(NamedTuple):
@@ -57,3 +59,11 @@ def test_the_guide_imports_only_the_standard_library_and_itself() -> None:
     imported = set[str]().union(*map(imported_modules, sources))
     outside = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
     assert {name for name in outside if not name.startswith("llm_fleet.guide.")} == set()
+
+
+def test_docs_list_every_claim_and_every_public_name_of_the_guide() -> None:
+    text = ARTICLE_MD.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (A\d+) \|", text.partition("## All claims")[2], flags=re.MULTILINE)
+    assert listed == [f"A{number}" for number in range(1, 38)]
+    rules_and_tables = {name for name in guide.__all__ if name.isupper() or name.islower()}
+    assert {name for name in rules_and_tables if f"`{name}`" not in text} == set()
