@@ -1,6 +1,6 @@
 """What a user did wrong, as data: where, which value, what is allowed, the nearest right spelling.
 
-    InputError            one or many problems in what the user gave; the CLI and app.py print it and exit with 2
+InputError            one or many problems in what the user gave; the CLI and app.py print it and exit with 2
 """
 
 from __future__ import annotations

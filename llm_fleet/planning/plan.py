@@ -1,4 +1,6 @@
-"""FleetPlan: what will run, why, and what it costs. A frozen value; stacks translate it, reports print it, snapshots pin it."""
+"""FleetPlan: what will run, why, and what it costs. A frozen value; stacks translate it, reports print it,
+snapshots pin it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Role = Literal["high_performance", "cost_efficient", "batch_processing"]
+from llm_fleet.patterns.schema import Gateway, Network
+from llm_fleet.patterns.words import PurchaseKind, Role, Usage
+
 Vendor = Literal["nvidia", "neuron"]
-Usage = Literal["office-hours", "overnight", "steady"]
-PurchaseKind = Literal["on-demand", "spot", "mixed"]
-GIB_DIGITS = 3
 
 
 class Value(BaseModel):
@@ -149,7 +150,9 @@ class StepIn(Value):
     remove_units: int
     minutes: int
     ttft_mark_ms: float
-    in_flight_per_unit: int = Field(description="requests that one unit can hold; in-flight work must fit the units that stay")
+    in_flight_per_unit: int = Field(
+        description="requests that one unit can hold; in-flight work must fit the units that stay"
+    )
 
 
 class Schedule(Value):
@@ -210,6 +213,25 @@ class Guide(GuideChoice):
     beside: GuideChoice
 
 
+class Alternative(Value):
+    """The cheapest type of a family that could serve the pool, against the article's type."""
+
+    instance_type: str
+    usd_per_month: float
+    saves_usd_per_month: float = Field(description="against the article's type; negative: it costs more")
+
+
+class ArticleType(Value):
+    """The source article's type for the pattern, judged like any other, and what others would save."""
+
+    instance_type: str
+    verdict: Literal["chosen", "ranked", "rejected"]
+    usable_gib_per_device: float | None
+    devices: int
+    usd_per_month: float | None
+    alternatives: tuple[Alternative, ...]
+
+
 class PoolPlan(Value):
     """One pool: one group, one queue, one role."""
 
@@ -234,26 +256,7 @@ class PoolPlan(Value):
     scaling: Scaling
     cost: Cost
     guide: Guide
-
-
-class Network(Value):
-    """The VPC: a new one, or an existing one by its ids (never by a look-up)."""
-
-    vpc_id: str | None = None
-    vpc_cidr: str | None = None
-    private_subnet_ids: dict[str, str] = Field(default_factory=dict, description="zone id -> subnet id")
-    public_subnet_ids: dict[str, str] = Field(default_factory=dict, description="zone id -> subnet id")
-    nat_gateways: int = 1
-
-
-class Gateway(Value):
-    """The router service in front of the pools."""
-
-    image: str | None = Field(default=None, description="container image URI; none: the service stands at zero tasks")
-    min_tasks: int = 2
-    max_tasks: int = 10
-    certificate_arn: str | None = Field(default=None, description="ACM certificate; none: HTTP inside the VPC only")
-    public: bool = Field(default=False, description="internet-facing; needs a certificate")
+    article_type: ArticleType | None
 
 
 class Deployment(Value):

@@ -1,0 +1,307 @@
+"""Judges one instance type for one pool: every criterion it fails, as data. One function a criterion.
+
+To add one: write a function from Candidate to Reason or None, and name it in CRITERIA where its facts are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from llm_fleet.catalog.types import Catalog, InstanceType, Price
+from llm_fleet.planning.plan import Reason
+from llm_fleet.planning.purchase import usd_per_hour
+from llm_fleet.planning.request import PoolRequest
+from llm_fleet.sizing.memory import GIB, weight_bytes
+from llm_fleet.sizing.serving import Hardware, ServingPlan, best_plan, serving_plans
+
+HOURS_PER_MONTH = 730
+NEURON_HOST_MEMORY_FACTOR = 2.5
+"""Host memory over weight bytes that loading and compiling for Neuron takes: an 8B compile (16 GB) was killed at
+32 GiB and 128 GiB is the
+smallest size known to be enough (aws-neuron/nki-samples issue 87, 2025-08); 2.5 excludes the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One type, one pool. `serving` is None until hardware is known to be usable."""
+
+    request: PoolRequest
+    catalog: Catalog
+    instance_type: InstanceType
+    price: Price | None
+    zone_ids: tuple[str, ...]
+    hardware: Hardware | None = None
+    serving: ServingPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is known of one type for one pool. Costs are None where it cannot serve or has no price."""
+
+    candidate: Candidate
+    reasons: tuple[Reason, ...]
+    instances_expected: int = 0
+    usd_per_month: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The instance type's name."""
+        return self.candidate.instance_type.name
+
+
+Criterion = Callable[[Candidate], Reason | None]
+
+
+def _reason(criterion: str, needed: float | str, available: float | str, unit: str, text: str) -> Reason:
+    margin = None
+    if isinstance(needed, float | int) and isinstance(available, float | int):
+        margin = round(available - needed, 4)
+        needed, available = round(needed, 4), round(available, 4)
+    return Reason(criterion=criterion, needed=needed, available=available, margin=margin, unit=unit, text=text)
+
+
+def still_offered(candidate: Candidate) -> Reason | None:
+    """AWS still sells the type."""
+    kind = candidate.instance_type
+    if kind.status != "retired":
+        return None
+    text = f"retired: AWS no longer offers {kind.name} (last seen {kind.as_of})"
+    return _reason("retired", "offered", "retired", "status", text)
+
+
+def family_allowed(candidate: Candidate) -> Reason | None:
+    """The pattern's or the override's list of families names it."""
+    families, family = candidate.request.families, candidate.instance_type.family
+    if families is None or family in families:
+        return None
+    return _reason(
+        "instance_families",
+        ", ".join(families),
+        family,
+        "family",
+        f"family {family} is not among {', '.join(families)}",
+    )
+
+
+def architecture_allowed(candidate: Candidate) -> Reason | None:
+    """The pattern's list of CPU architectures names it."""
+    allowed, own = candidate.request.pool.constraints.architectures, candidate.instance_type.architecture
+    if allowed is None or own in allowed:
+        return None
+    return _reason(
+        "architecture", ", ".join(allowed), own, "architecture", f"its CPU is {own}, wanted {', '.join(allowed)}"
+    )
+
+
+def region_offers(candidate: Candidate) -> Reason | None:
+    """The region, and the zones asked for, offer it."""
+    request = candidate.request
+    if candidate.zone_ids:
+        return None
+    zones = request.pool.constraints.zone_ids
+    place = f"zones {', '.join(zones)} of {request.region}" if zones else request.region
+    return _reason("region", place, "not offered", "zones", f"not offered in {place}")
+
+
+def price_known(candidate: Candidate) -> Reason | None:
+    """It has an on-demand price in the region."""
+    price, region = candidate.price, candidate.request.region
+    if price and price.on_demand_usd_per_hour is not None:
+        return None
+    block = price.capacity_block_usd_per_hour if price else None
+    has = f"capacity block only, {block:g} USD/h" if block else "none"
+    return _reason(
+        "price", f"on-demand price in {region}", has, "USD/h", f"no on-demand price in {region} is known ({has})"
+    )
+
+
+def engine_exists(candidate: Candidate) -> Reason | None:
+    """An engine, its AMI and its image run on the type, and the engine serves the model's family."""
+    kind, card = candidate.instance_type, candidate.request.card
+    engine = candidate.catalog.engine_for(kind)
+    if engine is None:
+        wanted = "an engine with an AMI for the family"
+        text = (
+            f"no engine path: no pinned engine and AMI support {kind.family} ({kind.accelerator}, {kind.architecture})"
+        )
+        return _reason("engine", wanted, "none", "engine", text)
+    if engine.model_families and card.family not in engine.model_families:
+        served = ", ".join(engine.model_families)
+        return _reason(
+            "engine",
+            card.family,
+            served,
+            "model family",
+            f"{engine.name} {engine.version} does not serve {card.family} models",
+        )
+    return None
+
+
+def precision_supported(candidate: Candidate) -> Reason | None:
+    """Hardware and engine together have the weight format."""
+    accelerator, precision = candidate.instance_type.accelerator, candidate.request.precision
+    support = candidate.catalog.precision_support.get((accelerator, precision))
+    if support and support.how != "no":
+        return None
+    note = support.note if support else "not listed for it"
+    return _reason("precision", precision, "no", "format", f"{precision} does not run on {accelerator}: {note}")
+
+
+def figures_known(candidate: Candidate) -> Reason | None:
+    """Memory, bandwidth and compute of the device are known: nothing is sized on a guess."""
+    accelerator = candidate.catalog.accelerators[candidate.instance_type.accelerator]
+    missing = [
+        name
+        for name, known in (
+            ("usable memory", accelerator.memory_usable_gib),
+            ("bandwidth", accelerator.memory_bandwidth_gb_per_s),
+            ("compute", accelerator.dense_tflops.get("bf16") or accelerator.dense_tflops.get("fp16")),
+        )
+        if not known
+    ]
+    if not missing:
+        return None
+    text = f"no trustworthy figure for the {', '.join(missing)} of {accelerator.name}"
+    return _reason("figures", "usable memory, bandwidth, compute", f"without {', '.join(missing)}", "figures", text)
+
+
+def heads_divide(candidate: Candidate) -> Reason | None:
+    """Some tensor parallel degree of the engine divides the model's heads."""
+    if candidate.hardware is None or candidate.serving is not None:
+        return None
+    card, engine = candidate.request.card, candidate.hardware.engine
+    degrees = ", ".join(str(degree) for degree in engine.tensor_parallel_degrees)
+    text = f"no tensor parallel degree of {engine.name} ({degrees}) divides {card.attention_heads} heads"
+    return _reason("tensor_parallel", f"a divisor of {card.attention_heads} heads", degrees, "degree", text)
+
+
+def memory_holds(candidate: Candidate) -> Reason | None:
+    """Weights, reserve and one full-length sequence fit on each device."""
+    serving, hardware = candidate.serving, candidate.hardware
+    if serving is None or hardware is None or serving.fits:
+        return None
+    usable = serving.memory.usable_gib
+    text = (
+        f"needs {serving.needed_gib:.1f} GiB on each of {serving.tensor_parallel} "
+        f"{'NeuronCores' if hardware.neuron else 'GPUs'}, {usable:.1f} GiB usable"
+    )
+    return _reason("memory", serving.needed_gib, usable, "GiB per device", text)
+
+
+def host_memory_holds(candidate: Candidate) -> Reason | None:
+    """The host can load and compile for Neuron."""
+    if candidate.hardware is None or not candidate.hardware.neuron:
+        return None
+    needed = NEURON_HOST_MEMORY_FACTOR * weight_bytes(candidate.request.card, "bf16") / GIB
+    has = candidate.instance_type.memory_gib
+    if has >= needed:
+        return None
+    text = f"loading and compiling takes about {needed:.0f} GiB of host memory, it has {has:g}"
+    return _reason("host_memory", needed, has, "GiB", text)
+
+
+def time_per_token_kept(candidate: Candidate) -> Reason | None:
+    """A single request keeps the mark on time per output token."""
+    serving, mark = candidate.serving, candidate.request.demand.tpot_mark_ms
+    if serving is None or not serving.fits or serving.tpot_ms <= mark:
+        return None
+    text = f"one request takes {serving.tpot_ms:.0f} ms per output token, the mark is {mark:g}"
+    return _reason("tpot", serving.tpot_ms, mark, "ms", text)
+
+
+def first_token_kept(candidate: Candidate) -> Reason | None:
+    """A single request keeps the mark on time to first token."""
+    serving, mark = candidate.serving, candidate.request.demand.ttft_mark_ms
+    if serving is None or not serving.fits or serving.ttft_unloaded_ms <= mark:
+        return None
+    text = f"the first token takes {serving.ttft_unloaded_ms:.0f} ms without load, the mark is {mark:g}"
+    return _reason("ttft", serving.ttft_unloaded_ms, mark, "ms", text)
+
+
+def peak_served(candidate: Candidate) -> Reason | None:
+    """The largest pool allowed serves the peak."""
+    serving, request = candidate.serving, candidate.request
+    if serving is None or not serving.requests_per_s:
+        return None
+    needed = instances_for(request, serving, request.rates.peak)
+    allowed = request.pool.scaling.max_instances
+    if needed <= allowed:
+        return None
+    text = f"the peak of {request.rates.peak:.2f} requests/s takes {needed} instances, at most {allowed} are allowed"
+    return _reason("max_instances", needed, allowed, "instances", text)
+
+
+CRITERIA: tuple[Criterion, ...] = (
+    still_offered,
+    family_allowed,
+    architecture_allowed,
+    region_offers,
+    price_known,
+    engine_exists,
+    precision_supported,
+    figures_known,
+    heads_divide,
+    memory_holds,
+    host_memory_holds,
+    time_per_token_kept,
+    first_token_kept,
+    peak_served,
+)
+
+
+def instances_for(request: PoolRequest, serving: ServingPlan, requests_per_s: float) -> int:
+    """Instances that serve the rate at the pool's target utilisation, no fewer than its minimum."""
+    safe_rate = serving.requests_per_s * request.pool.scaling.target_utilization
+    return max(request.pool.scaling.min_instances, math.ceil(requests_per_s / safe_rate - 1e-9))
+
+
+def mean_usd_per_hour(
+    request: PoolRequest, serving: ServingPlan, price: Price, profile: tuple[tuple[float, float], ...]
+) -> float:
+    """USD an hour, averaged over (share of time, rate) pairs."""
+    base = request.mix.base(instances_for(request, serving, request.rates.expected))
+    return sum(
+        share * usd_per_hour(request.mix, instances_for(request, serving, rate), base, price) for share, rate in profile
+    )
+
+
+def assess(request: PoolRequest, catalog: Catalog) -> tuple[Assessment, ...]:
+    """Every type of the catalogue, judged for the pool, in the catalogue's order."""
+    return tuple(_assess_one(request, catalog, kind) for kind in catalog.instance_types.values())
+
+
+def _assess_one(request: PoolRequest, catalog: Catalog, kind: InstanceType) -> Assessment:
+    wanted = request.pool.constraints.zone_ids
+    zones = tuple(z for z in catalog.zones(kind.name, request.region) if not wanted or z in wanted)
+    candidate = Candidate(request, catalog, kind, catalog.price(kind.name, request.region), zones)
+    candidate = _with_serving(candidate)
+    reasons = tuple(reason for criterion in CRITERIA if (reason := criterion(candidate)))
+    serving, price = candidate.serving, candidate.price
+    if serving is None or price is None or price.on_demand_usd_per_hour is None or not serving.requests_per_s:
+        return Assessment(candidate, reasons)
+    usd = HOURS_PER_MONTH * mean_usd_per_hour(request, serving, price, request.rates.profile)
+    limit = request.pool.constraints.max_usd_per_month
+    if limit is not None and usd > limit:
+        text = f"costs {usd:,.0f} USD a month at expected load, the limit is {limit:,.0f}"
+        reasons += (_reason("budget", usd, limit, "USD/month", text),)
+    return Assessment(candidate, reasons, instances_for(request, serving, request.rates.expected), usd)
+
+
+def _with_serving(candidate: Candidate) -> Candidate:
+    """Adds hardware and serving plan where engine, format and figures allow one, whatever else fails."""
+    engine = candidate.catalog.engine_for(candidate.instance_type)
+    if engine is None or engine_exists(candidate) or precision_supported(candidate) or figures_known(candidate):
+        return candidate
+    accelerator = candidate.catalog.accelerators[candidate.instance_type.accelerator]
+    efficiency = candidate.catalog.efficiency.get(accelerator.name)
+    if efficiency is None:
+        return candidate
+    request = candidate.request
+    sixteen = accelerator.dense_tflops.get("bf16") or accelerator.dense_tflops["fp16"]
+    native = candidate.catalog.precision_support[accelerator.name, request.precision].how == "native"
+    compute = accelerator.dense_tflops.get(request.precision, sixteen) if native else sixteen
+    hardware = Hardware(candidate.instance_type, accelerator, engine, efficiency, compute)
+    plans = tuple(serving_plans(request.card, request.precision, hardware, request.demand))
+    return replace(candidate, hardware=hardware, serving=best_plan(plans) if plans else None)
