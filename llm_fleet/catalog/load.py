@@ -36,7 +36,9 @@ VENDORS = ("nvidia", "neuron", "other")
 STATUSES = ("offered", "capacity-block-only", "retired")
 ARCHITECTURES = ("x86_64", "arm64")
 USAGE_CLASSES = ("on-demand", "spot", "capacity-block")
-TFLOPS_COLUMNS = {f"{f}_{'tops' if f == 'int8' else 'tflops'}": f for f in ("fp32", "fp16", "bf16", "fp8", "int8", "fp4")}
+TFLOPS_COLUMNS = {
+    f"{f}_{'tops' if f == 'int8' else 'tflops'}": f for f in ("fp32", "fp16", "bf16", "fp8", "int8", "fp4")
+}
 ACCELERATOR_SOURCES = ("nominal_source", "usable_source", "bandwidth_source", "compute_source", "interconnect_source")
 
 SOURCE_COLUMNS = ("key", "what", "repository", "path", "version", "date")
@@ -263,7 +265,9 @@ def _engines(
     document = _yaml(folder, "engines.yaml", problems)
     if document is None:
         return ()
-    return tuple(_engine(name, Fields(document, name, ENGINE_KEYS, problems), accelerators, families) for name in document.data)
+    return tuple(
+        _engine(name, Fields(document, name, ENGINE_KEYS, problems), accelerators, families) for name in document.data
+    )
 
 
 def _engine(name: str, fields: Fields, accelerators: Collection[str], families: Collection[str]) -> Engine:

@@ -200,6 +200,11 @@ class Catalog:
     sources: Mapping[str, Source] = field(default_factory=dict[str, "Source"])
     """What the source keys of the rows stand for."""
 
+    @property
+    def collected(self) -> date:
+        """The day on which the files were put together: ages of prices count to it, so that a plan needs no clock."""
+        return date.fromisoformat(self.sources["catalogue"].date)
+
     def price(self, instance_type: str, region: str) -> Price | None:
         """The price row, or None where the type has none in the region."""
         return self.prices.get((instance_type, region))

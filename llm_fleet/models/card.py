@@ -52,7 +52,9 @@ class ModelCard:
     kv_elements_per_token: int
     """K and V elements of one token over all layers that keep a cache."""
     native_precision: str
-    """One of PRECISIONS: the format the weights were published in (float16 -> fp16, bfloat16 -> bf16, fp8-block128 -> fp8, mxfp4-experts -> mxfp4, int4-experts -> int4)."""
+    """One of PRECISIONS: the format the weights were published in (float16 -> fp16, bfloat16 -> bf16, fp8-block128
+    -> fp8, mxfp4-experts -> mxfp4, int4-experts -> int4).
+    """
     native_dtype: str
     licence: str
     gated: bool | None
@@ -68,6 +70,8 @@ class ModelCard:
 
     @property
     def embedding_params_billion(self) -> float:
-        """Parameters of the input embedding and the output head (one table when tied), which 8- and 4-bit formats leave in 16 bit."""
+        """Parameters of the input embedding and the output head (one table when tied), which 8- and 4-bit formats
+        leave in 16 bit.
+        """
         tables = 1 if self.tie_embeddings else 2
         return tables * self.vocab_size * self.hidden_size / 1e9
