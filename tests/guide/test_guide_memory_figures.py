@@ -73,6 +73,13 @@ def test_printed_memory_is_right_where_the_card_is_the_one_aws_rents(
     assert spec.memory_gb == spec.accelerator_count * aws[f"{instance_type} mib_per_accelerator"] / MIB_PER_GIB
 
 
+@pytest.mark.parametrize(
+    ("instance_type", "card"), [("p3.2xlarge", "V100 16 GB"), ("g5.xlarge", "A10G"), ("g4dn.xlarge", "T4")]
+)
+def test_other_printed_bandwidths_are_right(instance_type: str, card: str, aws: Mapping[str, float]) -> None:
+    assert INSTANCE_SPECS[instance_type].memory_bandwidth_gb_per_s == aws[f"{card} bandwidth_gb_per_s"]
+
+
 def test_the_rest_of_p4d_is_printed_right(aws: Mapping[str, float]) -> None:
     p4d = INSTANCE_SPECS["p4d.24xlarge"]
     assert (p4d.vcpus, p4d.ram_gb, p4d.network_gbps) == (96, 1152, 400)

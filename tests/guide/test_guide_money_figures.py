@@ -310,6 +310,12 @@ def test_the_case_studys_first_month_is_longer_than_720_and_730_hours() -> None:
     assert INSTANCE_SPECS[before.instance_type].usd_per_hour * MONTH_H == pytest.approx(8935.20)
 
 
+def test_the_case_studys_last_month_is_the_one_printed_for_startup_mvp() -> None:
+    after, startup_mvp = COST_OPTIMIZATION_CASE_STUDY.after, DEPLOYMENT_PATTERNS["startup-mvp"]
+    assert after.monthly_usd == startup_mvp.monthly_usd == 742
+    assert after.instance_type == startup_mvp.instance_type
+
+
 def test_the_case_studys_percentages_round_their_own_figures() -> None:
     study = COST_OPTIMIZATION_CASE_STUDY
     assert (study.cost_reduction_percent, study.performance_improvement_percent) == (92, 37)

@@ -1,6 +1,7 @@
 """Printed rates, capacities, latencies and scaling figures beside their own rules and AWS's: A3 to A14, A21 to A36."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import ceil
 from typing import NamedTuple
 
@@ -193,6 +194,14 @@ def test_100k_requests_a_day_fill_startup_mvp_at_135_tokens_each() -> None:
 def test_the_volume_bands_and_the_selection_rule_disagree_at_500k_requests_a_day() -> None:
     assert VOLUME_BANDS["scaling"].instance_types == ("g5.12xlarge",)
     assert choose_aws_gpu_instance({"model_params_billion": 13, "requests_per_day": 500_000}) == "g5.xlarge"
+
+
+def test_the_volume_bands_leave_no_gap_and_do_not_overlap() -> None:
+    bands = [band.requests_per_day for band in VOLUME_BANDS.values() if band.requests_per_day]
+    assert bands[0][0] == 0
+    for (_, highest), (lowest, _) in pairwise(bands):
+        assert lowest == (highest or 0) + 1
+    assert bands[-1][1] is None
 
 
 def test_a_million_requests_a_day_stay_in_the_middle_band_as_in_the_selection_rule() -> None:
