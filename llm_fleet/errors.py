@@ -49,8 +49,9 @@ def nearest_of(value: str, allowed: Iterable[str]) -> str:
     """The allowed spelling closest to `value`, or an empty string when none is close."""
     by_folded = {choice.casefold(): choice for choice in allowed}
     folded = value.casefold()
+    swapped = [choice for choice in by_folded if sorted(choice) == sorted(folded)]
     inside = sorted(choice for choice in by_folded if folded and folded in choice)
-    close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5) or inside[:1]
+    close = swapped or difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5) or inside
     return by_folded[close[0]] if close else ""
 
 

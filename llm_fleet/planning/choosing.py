@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from llm_fleet.catalog.types import Price
-from llm_fleet.planning.criteria import Assessment
+from llm_fleet.planning.criteria import ORDER, Assessment
 from llm_fleet.planning.plan import Choice, Memory, Reason, Rejected
 from llm_fleet.sizing.serving import Hardware, ServingPlan
 
@@ -196,13 +196,10 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
 
 
 def smallest_emptying_set(rejected: Sequence[Rejected]) -> tuple[str, ...]:
-    """The fewest criteria that together exclude every type given; a tie goes to those that exclude most, then by
-    name.
-    """
-    failing = [frozenset(reason.criterion for reason in item.reasons) for item in rejected]
-    counts = {name: sum(name in one for one in failing) for one in failing for name in one}
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    for size in range(1, len(names) + 1):
+    """The fewest criteria that together exclude every type given; among equals, those earliest in ORDER."""
+    failing = {frozenset(reason.criterion for reason in item.reasons) for item in rejected}
+    names = sorted(frozenset[str]().union(*failing), key=ORDER.index)
+    for size in range(len(names)):
         for group in combinations(names, size):
             if all(one & set(group) for one in failing):
                 return group

@@ -251,6 +251,13 @@ CRITERIA: tuple[Criterion, ...] = (
 )
 
 
+ORDER = (
+    *("retired", "instance_families", "architecture", "region", "price", "engine", "precision", "figures"),
+    *("tensor_parallel", "memory", "host_memory", "tpot", "ttft", "max_instances", "budget"),
+)
+"""Names of the criteria, from what a user can change least to what follows from all before."""
+
+
 def instances_for(request: PoolRequest, serving: ServingPlan, requests_per_s: float) -> int:
     """Instances that serve the rate at the pool's target utilisation, no fewer than its minimum."""
     safe_rate = serving.requests_per_s * request.pool.scaling.target_utilization

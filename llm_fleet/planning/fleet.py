@@ -73,9 +73,8 @@ def _judge(requests: Sequence[PoolRequest], catalog: Catalog) -> tuple[list[_Jud
 def _no_type(request: PoolRequest, assessments: Sequence[Assessment]) -> Problem:
     """The error of a required pool that stays empty, with the types that came nearest."""
     where = f"pool {request.role} ({request.card.name}, {request.precision}, {request.region})"
-    nearest = sorted((item for item in assessments if item.reasons), key=lambda item: (len(item.reasons), item.name))[
-        :3
-    ]
+    asked = [item for item in assessments if all(reason.criterion != "instance_families" for reason in item.reasons)]
+    nearest = sorted(asked, key=lambda item: (len(item.reasons), item.name))[:3]
     shown = "; ".join(f"{item.name}: {', '.join(reason.text for reason in item.reasons)}" for item in nearest)
     return Problem(where, choosing.empty_headline(assessments), "", f"nearest were {shown}")
 

@@ -1,4 +1,6 @@
-"""Every mistake a user can make gives one message: where, the value, what is allowed, the nearest spelling; exit code 2, no traceback."""
+"""Every mistake a user can make gives one message: where, the value, what is allowed, the nearest spelling; exit
+code 2, no traceback.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,11 @@ OPTIONS = (
     Row("a retired family", override("instance_families=p3"), ("retired", "p3.2xlarge")),
     Row("another retired family", override("instance_families=dl1"), ("retired", "dl1.24xlarge")),
     Row("a family without engine", override("instance_families=inf1"), ("no engine path",)),
-    Row("family not in the region", ("plan", "startup-mvp", "-c", "region=eu-west-3", "-c", "instance_families=p5en"), ("region",)),
+    Row(
+        "family not in the region",
+        ("plan", "startup-mvp", "-c", "region=eu-west-3", "-c", "instance_families=p5en"),
+        ("region",),
+    ),
     Row("zero instances", override("max_instances=0"), ("1 to 1000",)),
     Row("negative instances", override("max_instances=-3"), ("1 to 1000", "'-3'")),
     Row("fraction of instances", override("max_instances=2.5"), ("1 to 1000",)),
@@ -106,7 +112,7 @@ OPTIONS = (
     Row("a model that fits nowhere", override("model=deepseek-ai/DeepSeek-V4-Pro"), ("no type can serve",)),
     Row(
         "a model too big for the families",
-        ("plan", "startup-mvp", "-c", "model=meta-llama/Llama-3.1-405B", "-c", "instance_families=g4dn"),
+        ("plan", "startup-mvp", "-c", "model=meta-llama/Llama-3.1-405B", "-c", "instance_families=g5"),
         ("no type can serve", "memory"),
     ),
     Row(
@@ -119,7 +125,12 @@ OPTIONS = (
 )
 
 FILES = (
-    FileRow("unknown key at the top", "precision: int8", "precison: int8", ("unknown key 'precison'", "did you mean precision?")),
+    FileRow(
+        "unknown key at the top",
+        "precision: int8",
+        "precison: int8",
+        ("unknown key 'precison'", "did you mean precision?"),
+    ),
     FileRow("missing key", "region: us-east-1\n", "", ("key 'region' is missing",)),
     FileRow("unknown key in a pool", "marks:", "mraks:", ("pools.cost_efficient.mraks", "did you mean marks?")),
     FileRow("unknown role", "  cost_efficient:\n", "  cost_eficient:\n", ("did you mean cost_efficient?",)),
@@ -129,15 +140,27 @@ FILES = (
     FileRow("spot as text", "spot_percent: 70", "spot_percent: '70'", ("spot_percent", "integer")),
     FileRow("spot with a percent sign", "spot_percent: 70", "spot_percent: 70%", ("spot_percent", "'70%'")),
     FileRow("min above max", "min_instances: 1", "min_instances: 11", ("min_instances 11 is above max_instances 10",)),
-    FileRow("base above max", "on_demand_base_instances: 1", "on_demand_base_instances: 11", ("above max_instances 10",)),
-    FileRow("no requests", "requests_per_day: 20000", "requests_per_day: 0", ("requests_per_day", "greater than or equal to 1")),
+    FileRow(
+        "base above max", "on_demand_base_instances: 1", "on_demand_base_instances: 11", ("above max_instances 10",)
+    ),
+    FileRow(
+        "no requests",
+        "requests_per_day: 20000",
+        "requests_per_day: 0",
+        ("requests_per_day", "greater than or equal to 1"),
+    ),
     FileRow("requests as a fraction", "requests_per_day: 20000", "requests_per_day: 0.5", ("requests_per_day",)),
     FileRow("infinite requests", "requests_per_day: 20000", "requests_per_day: .inf", ("requests_per_day",)),
     FileRow("peak below the mean", "peak_to_mean: 3", "peak_to_mean: 0.5", ("peak_to_mean",)),
     FileRow("peak not a number", "peak_to_mean: 3", "peak_to_mean: .nan", ("peak_to_mean",)),
     FileRow("no tokens", "input_tokens: 512", "input_tokens: 0", ("input_tokens",)),
     FileRow("request above the context", "input_tokens: 512", "input_tokens: 4000", ("4256 tokens", "4096")),
-    FileRow("context above the model", "max_model_len_tokens: 4096\n    workload: {input_tokens: 512", "max_model_len_tokens: 90000\n    workload: {input_tokens: 9000", ("longer than the context", "4096")),
+    FileRow(
+        "context above the model",
+        "max_model_len_tokens: 4096\n    workload: {input_tokens: 512",
+        "max_model_len_tokens: 90000\n    workload: {input_tokens: 9000",
+        ("longer than the context", "4096"),
+    ),
     FileRow("unknown usage", "kind: steady", "kind: always", ("usage.kind", "office-hours, overnight, steady")),
     FileRow("unknown zone", "{kind: steady}", "{kind: steady, time_zone: America/NewYork}", ("America/New_York",)),
     FileRow("abbreviated zone", "{kind: steady}", "{kind: steady, time_zone: EDT}", ("IANA",)),
@@ -150,32 +173,97 @@ FILES = (
     FileRow("only optional pools", "required: true", "required: false", ("at least one pool must be required",)),
     FileRow("boolean as text", "required: true", "required: yes please", ("required",)),
     FileRow("fallback missing", "  batch_processing: [cost_efficient]\n", "", ("batch_processing", "fallback")),
-    FileRow("fallback to itself", "batch_processing: [cost_efficient]", "batch_processing: [batch_processing]", ("names batch_processing itself",)),
-    FileRow("fallback to nowhere", "high_performance: [cost_efficient]", "high_performance: [batch_processing]", ("leads to none",)),
-    FileRow("fallback named twice", "high_performance: [cost_efficient]", "high_performance: [cost_efficient, cost_efficient]", ("twice",)),
-    FileRow("unknown role in fallback", "high_performance: [cost_efficient]", "high_performance: [cheap]", ("high_performance",)),
+    FileRow(
+        "fallback to itself",
+        "batch_processing: [cost_efficient]",
+        "batch_processing: [batch_processing]",
+        ("names batch_processing itself",),
+    ),
+    FileRow(
+        "fallback to nowhere",
+        "high_performance: [cost_efficient]",
+        "high_performance: [batch_processing]",
+        ("leads to none",),
+    ),
+    FileRow(
+        "fallback named twice",
+        "high_performance: [cost_efficient]",
+        "high_performance: [cost_efficient, cost_efficient]",
+        ("twice",),
+    ),
+    FileRow(
+        "unknown role in fallback",
+        "high_performance: [cost_efficient]",
+        "high_performance: [cheap]",
+        ("high_performance",),
+    ),
     FileRow("bad name", "name: startup-mvp", "name: startup mvp!", ("name", "right form")),
     FileRow("name as a number", "name: startup-mvp", "name: 7", ("name", "string")),
-    FileRow("unknown model in file", "Llama-2-7b-chat-hf", "Llama-2-7b-chatt-hf", ("fleet.yaml:5 model", "did you mean")),
+    FileRow(
+        "unknown model in file", "Llama-2-7b-chat-hf", "Llama-2-7b-chatt-hf", ("fleet.yaml:5 model", "did you mean")
+    ),
     FileRow("unknown precision in file", "precision: int8", "precision: int9", ("fleet.yaml:6 precision", "int8")),
     FileRow("unknown region in file", "us-east-1", "mars-1", ("fleet.yaml:4 region", "unknown region")),
     FileRow("unknown article type", "g5.xlarge", "g5.xlargest", ("article_instance_type", "did you mean g5.xlarge?")),
-    FileRow("unknown family in file", "purchase:", "constraints: {instance_families: [g77]}\n    purchase:", ("unknown instance family", "'g77'")),
-    FileRow("zone of another region", "purchase:", "constraints: {zone_ids: [euw1-az1]}\n    purchase:", ("zone of us-east-1",)),
-    FileRow("a bill that cannot be kept", "purchase:", "constraints: {max_usd_per_month: 1}\n    purchase:", ("no type can serve", "budget")),
-    FileRow("arm only", "purchase:", "constraints: {architectures: [arm64]}\n    purchase:", ("no type can serve", "architecture")),
+    FileRow(
+        "unknown family in file",
+        "purchase:",
+        "constraints: {instance_families: [g77]}\n    purchase:",
+        ("unknown instance family", "'g77'"),
+    ),
+    FileRow(
+        "zone of another region",
+        "purchase:",
+        "constraints: {zone_ids: [euw1-az1]}\n    purchase:",
+        ("zone of us-east-1",),
+    ),
+    FileRow(
+        "a bill that cannot be kept",
+        "purchase:",
+        "constraints: {max_usd_per_month: 1}\n    purchase:",
+        ("no type can serve", "budget"),
+    ),
+    FileRow(
+        "arm only",
+        "purchase:",
+        "constraints: {architectures: [arm64]}\n    purchase:",
+        ("no type can serve", "architecture"),
+    ),
     FileRow("marks nobody keeps", "ttft_ms: 1500, tpot_ms: 100", "ttft_ms: 1, tpot_ms: 0.1", ("no type can serve",)),
-    FileRow("no budget", "  budget_usd_per_month: 2000\n", "  alarm_email: a@b.example\n", ("budget_usd_per_month", "missing")),
-    FileRow("bad email", "budget_usd_per_month: 2000", "budget_usd_per_month: 2000\n  alarm_email: nobody", ("alarm_email",)),
-    FileRow("public without certificate", "budget_usd_per_month: 2000", "budget_usd_per_month: 2000\n  gateway: {public: true}", ("certificate_arn",)),
-    FileRow("vpc without its subnets", "budget_usd_per_month: 2000", "budget_usd_per_month: 2000\n  network: {vpc_id: vpc-12345678}", ("private_subnet_ids",)),
+    FileRow(
+        "no budget",
+        "  budget_usd_per_month: 2000\n",
+        "  alarm_email: a@b.example\n",
+        ("budget_usd_per_month", "missing"),
+    ),
+    FileRow(
+        "bad email", "budget_usd_per_month: 2000", "budget_usd_per_month: 2000\n  alarm_email: nobody", ("alarm_email",)
+    ),
+    FileRow(
+        "public without certificate",
+        "budget_usd_per_month: 2000",
+        "budget_usd_per_month: 2000\n  gateway: {public: true}",
+        ("certificate_arn",),
+    ),
+    FileRow(
+        "vpc without its subnets",
+        "budget_usd_per_month: 2000",
+        "budget_usd_per_month: 2000\n  network: {vpc_id: vpc-12345678}",
+        ("private_subnet_ids",),
+    ),
     FileRow("bad ami", "purchase:", "ami_id: ami-xyz\n    purchase:", ("ami_id",)),
-    FileRow("branch instead of commit", "purchase:", "weights: {revision: main}\n    purchase:", ("revision", "right form")),
-    FileRow("duplicate key", "precision: int8", "precision: int8\nprecision: fp16", ("stands twice", "first on line 6")),
+    FileRow(
+        "branch instead of commit", "purchase:", "weights: {revision: main}\n    purchase:", ("revision", "right form")
+    ),
+    FileRow(
+        "duplicate key", "precision: int8", "precision: int8\nprecision: fp16", ("stands twice", "first on line 6")
+    ),
     FileRow("anchor and alias", "precision: int8", "precision: &p int8\narticle_instance_type: *p", ("aliases",)),
     FileRow("a tag", "precision: int8", "precision: !!python/object:os.system int8", ("tag",)),
     FileRow("unclosed bracket", "[cost_efficient]", "[cost_efficient", ("is not valid YAML", "fleet.yaml:")),
-    FileRow("tab as indent", "  cost_efficient:\n    required", "\tcost_efficient:\n    required", ("is not valid YAML",)),
+    FileRow(
+        "tab as indent", "  cost_efficient:\n    required", "\tcost_efficient:\n    required", ("is not valid YAML",)
+    ),
     FileRow("undefined alias", "precision: int8", "precision: *nowhere", ("is not valid YAML",)),
     FileRow("a list as document", MVP, "- a\n- b\n", ("must hold a mapping",)),
     FileRow("an empty document", MVP, "", ("must hold a mapping",)),

@@ -196,9 +196,7 @@ def test_the_first_pool_of_startup_mvp_has_one_on_demand_and_seventy_percent_spo
         ("enterprise-production", "batch_processing", 10),
     ],
 )
-def test_without_a_written_mix_the_usage_decides_it_by_the_articles_rule(
-    pattern: str, role: str, percent: int
-) -> None:
+def test_without_a_written_mix_the_usage_decides_it_by_the_articles_rule(pattern: str, role: str, percent: int) -> None:
     pool = next(pool for pool in plan_fleet(pattern).pools if pool.role == role)
     assert pool.purchase.on_demand_percent_above_base == percent
     assert "calculate_optimal_instance_mix" in pool.purchase.source
