@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> Document:
     text = read_text(path)
     where = shown_path(path)
     try:
-        root = yaml.compose(text, Loader=_Loader)  # pyright: ignore[reportUnknownMemberType]
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(Problem(f"{where}:{line}", f"is not valid YAML: {error.problem or error.context}")) from None

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from llm_fleet.documents import CONFIGS, Document, KeyPath, read_yaml
 from llm_fleet.errors import InputError, Problem, nearest_of, unknown_choice
-from llm_fleet.patterns.schema import Part, Pattern
+from llm_fleet.patterns.schema import Pattern
 
 PATTERNS = CONFIGS / "patterns"
 
@@ -69,7 +69,7 @@ def _problem(document: Document, detail: Any) -> Problem:
     kind, context = detail["type"], detail.get("ctx", {})
     where = document.where(*keys)
     given = detail.get("input")
-    value = "" if isinstance(given, dict | list | Part) or kind == "missing" else repr(given)
+    value = repr(given) if isinstance(given, str | int | float | bool) and kind != "missing" else ""
     match kind:
         case "extra_forbidden":
             allowed = _keys_beside(keys)

@@ -214,7 +214,7 @@ class Pattern(Part):
     article_instance_type: str | None = Field(default=None, description="the source article's type for this pattern")
     pools: Annotated[dict[Role, Pool], Field(min_length=1)]
     fallback: dict[Role, Annotated[tuple[Role, ...], Field(strict=False)]] = Field(
-        default_factory=dict,
+        default_factory=dict[Role, tuple[Role, ...]],
         description="role -> roles that take over when its pool is missing, empty or saturated, in order",
     )
     deploy: Deploy

@@ -138,7 +138,8 @@ def _routes(
     """
     routes: dict[Role, Role] = {}
     for role in ROLES:
-        taker = next((other for other in (role, *fallback.get(role, ())) if other in present), None)
+        chain: tuple[Role, ...] = (role, *fallback.get(role, ()))
+        taker: Role | None = next((other for other in chain if other in present), None)
         if taker is None:
             reason = dropped.get(role, "it has no pool")
             raise InputError(
