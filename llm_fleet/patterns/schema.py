@@ -1,5 +1,5 @@
 """The shape of a pattern file: what a user may write, with units, limits and defaults. Published as
-configs/patterns/schema.json.
+configs/schemas/pattern.json.
 """
 
 from __future__ import annotations

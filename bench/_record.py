@@ -1,0 +1,32 @@
+"""Writes a benchmark's result where it can be compared over time: bench/results/NAME.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("aws-cdk-lib", "cdk-nag", "pydantic", "pyyaml")
+
+
+def record(name: str, ratios: Mapping[str, float], figures: Mapping[str, Sequence[float]]) -> None:
+    """Write the file whole (temporary file, then rename) and print the ratios."""
+    versions = {"python": platform.python_version()}
+    versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    result = {
+        "command": f"make bench-{name}",
+        "versions": versions,
+        "ratios": {key: round(value, 4) for key, value in ratios.items()},
+        "figures": {key: [round(value, 5) for value in values] for key, values in figures.items()},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    draft = RESULTS / f".{name}.json"
+    draft.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(draft, RESULTS / f"{name}.json")
+    for key, value in result["ratios"].items():
+        sys.stdout.write(f"{name}: {key} = {value}\n")
