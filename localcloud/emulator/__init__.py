@@ -1,0 +1,1 @@
+"""What runs inside .venv-cloud: ministack with the parts it lacks for our stacks, registered in its own tables."""
