@@ -1,0 +1,94 @@
+"""The settings document of the gateway: one JSON value, in an SSM parameter, handed to its tasks as they start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aws_cdk import Stack
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from llm_fleet.planning.plan import PoolPlan
+from llm_fleet_constructs.batch_store import BatchStore
+from llm_fleet_constructs.boot.settings import ENGINE_PORT
+from llm_fleet_constructs.metrics import NAMESPACE
+from llm_fleet_constructs.pool import Pool
+from llm_fleet_constructs.worker_registry import WorkerRegistry
+
+VERSION = 1
+"""Of the document's shape."""
+
+
+@dataclass(frozen=True)
+class GatewaySettingsProps:
+    """Of GatewaySettings."""
+
+    pattern: str
+    """The pattern's name: a dimension of metrics."""
+    routes: dict[str, str]
+    """Role asked for -> pool that takes it."""
+    pools: Sequence[Pool]
+    """The pools to route to."""
+    batches: BatchStore
+    """Where batch files, results and state are."""
+    registry: WorkerRegistry
+    """Where workers say that they are alive."""
+
+
+class GatewaySettings(Construct):
+    """The document, as a parameter and as a fingerprint.
+
+    Smallest use:
+
+        settings = GatewaySettings(self, "Settings", GatewaySettingsProps("mine", routes, pools, batches, registry))
+        container.add_secret("LLM_FLEET_SETTINGS", Secret.from_ssm_parameter(settings.parameter))
+    """
+
+    def __init__(self, scope: Construct, id: str, props: GatewaySettingsProps) -> None:
+        super().__init__(scope, id)
+        stack = Stack.of(self)
+        document = _document(props, stack.region)
+        self.parameter = ssm.StringParameter(
+            self,
+            "Resource",
+            description="Settings of the gateway; rendered by the CDK, do not edit",
+            string_value=stack.to_json_string(document),
+            tier=ssm.ParameterTier.ADVANCED,  # up to 8 kB; three pools with their names come near the 4 kB of the standard tier
+        )
+        self.fingerprint = hashlib.sha256(json.dumps(stack.resolve(document), sort_keys=True).encode()).hexdigest()[:16]
+        """Changes with the document: tasks read it once, so a changed one must start new tasks."""
+
+
+def _document(props: GatewaySettingsProps, region: str) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "pattern": props.pattern,
+        "region": region,
+        "metrics_namespace": NAMESPACE,
+        "registry_table": props.registry.table.table_name,
+        "batch_table": props.batches.table.table_name,
+        "batch_files_bucket": props.batches.files.bucket_name,
+        "batch_results_bucket": props.batches.results.bucket_name,
+        "routes": props.routes,
+        "pools": {pool.plan.role: _pool(pool, pool.plan) for pool in props.pools},
+    }
+
+
+def _pool(pool: Pool, plan: PoolPlan) -> dict[str, Any]:
+    return {
+        "queue_url": pool.work.queue.queue_url,
+        "group_name": pool.group.auto_scaling_group_name,
+        "fallback": list(plan.fallback),
+        "served_model_name": plan.served_model_name,
+        "max_model_len_tokens": min(choice.max_model_len_tokens for choice in plan.choices),
+        "engine_port": ENGINE_PORT,
+        "units_per_instance": plan.scaling.units_per_instance,
+        "max_units": plan.scaling.max_units,
+        "in_flight_per_unit": plan.scaling.step_in.in_flight_per_unit,
+        "launch_hook_seconds": plan.scaling.launch_hook_seconds,
+        "usd_per_million_output_tokens": plan.cost.expected.usd_per_million_output_tokens,
+    }

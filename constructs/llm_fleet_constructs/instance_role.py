@@ -1,0 +1,116 @@
+"""What an instance of a pool may do: run its engine, do its pool's work, say how it fares. Nothing of EC2, nothing of another pool."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from aws_cdk import Stack
+from aws_cdk import aws_autoscaling as autoscaling
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from llm_fleet_constructs.acknowledgements import acknowledge
+from llm_fleet_constructs.grants import allow
+from llm_fleet_constructs.metrics import NAMESPACE
+
+_ACCOUNT_REGISTRY = re.compile(
+    r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:@]+)"
+)
+
+
+@dataclass(frozen=True)
+class InstanceRoleProps:
+    """Of InstanceRole."""
+
+    log_group: logs.ILogGroup
+    """Where the journal goes."""
+    engine_image: str
+    """Image URI. From a registry of an account (ECR) it needs leave to pull."""
+    token_secret_name: str | None = None
+    """Secret with the Hub token of a gated model. Default: none, no secret may be read."""
+
+
+class InstanceRole(Construct):
+    """Role of a pool's instances. What belongs to other constructs comes by their grants.
+
+    Smallest use:
+
+        role = InstanceRole(self, "Role", InstanceRoleProps(log_group=logs, engine_image="vllm/vllm-openai:v0.33.0"))
+        work.grant_consume(role.role)
+        role.grant_own_hooks(group)
+    """
+
+    def __init__(self, scope: Construct, id: str, props: InstanceRoleProps) -> None:
+        super().__init__(scope, id)
+        self.role = iam.Role(self, "Resource", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+        self._allow_session_manager()
+        self._allow_telemetry(props.log_group)
+        self._allow_pull(props.engine_image)
+        if props.token_secret_name:
+            secretsmanager.Secret.from_secret_name_v2(self, "HubToken", props.token_secret_name).grant_read(self.role)
+
+    def grant_own_hooks(self, group: autoscaling.AutoScalingGroup) -> None:
+        """Complete and keep alive the hooks of this group, and mark its instances unhealthy.
+
+        A policy of its own: it names the group, which can only exist after the role.
+        """
+        policy = iam.Policy(
+            self,
+            "OwnHooks",
+            statements=[
+                iam.PolicyStatement(
+                    actions=[
+                        "autoscaling:CompleteLifecycleAction",
+                        "autoscaling:RecordLifecycleActionHeartbeat",
+                        "autoscaling:SetInstanceHealth",
+                    ],
+                    resources=[group.auto_scaling_group_arn],
+                )
+            ],
+        )
+        policy.attach_to_role(self.role)
+        acknowledge(
+            policy,
+            "A group's ARN holds an id that only EC2 knows; the group is named exactly after it",
+            f"AwsSolutions-IAM5[Resource::{_arn_as_printed(group)}]",
+        )
+
+    def _allow_session_manager(self) -> None:
+        """What the SSM agent needs for shell sessions; the managed policy would add every parameter of the account."""
+        allow(
+            self.role,
+            [
+                "ssm:UpdateInstanceInformation",
+                "ssmmessages:CreateControlChannel",
+                "ssmmessages:CreateDataChannel",
+                "ssmmessages:OpenControlChannel",
+                "ssmmessages:OpenDataChannel",
+            ],
+            ["*"],
+        )
+
+    def _allow_telemetry(self, log_group: logs.ILogGroup) -> None:
+        own_metrics = {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+        allow(self.role, ["cloudwatch:PutMetricData"], ["*"], own_metrics)
+        allow(
+            self.role,
+            ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+            [log_group.log_group_arn],
+        )
+
+    def _allow_pull(self, image: str) -> None:
+        registry = _ACCOUNT_REGISTRY.match(image)
+        if registry is None:
+            return
+        arn = f"arn:{Stack.of(self).partition}:ecr:{registry['region']}:{registry['account']}:repository/{registry['repository']}"
+        allow(self.role, ["ecr:GetAuthorizationToken"], ["*"])
+        allow(self.role, ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [arn])
+
+
+def _arn_as_printed(group: autoscaling.AutoScalingGroup) -> str:
+    stack = Stack.of(group)
+    name = stack.get_logical_id(group.node.default_child)  # pyright: ignore[reportArgumentType]
+    return f"arn:<AWS::Partition>:autoscaling:{stack.region}:<AWS::AccountId>:autoScalingGroup:*:autoScalingGroupName/<{name}>"

@@ -1,0 +1,75 @@
+"""The durable path of one pool: a queue, and where its messages go that nobody could do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from llm_fleet_constructs.grants import allow, allow_key
+
+
+@dataclass(frozen=True)
+class WorkQueueProps:
+    """Of WorkQueue."""
+
+    key: kms.IKey
+    """Encrypts the messages: they hold prompts."""
+    visibility_timeout_s: int = 300
+    """Default 300: the lease of a message. A worker renews it while it works, so it only bounds how long a dead worker's work waits."""
+    max_receives: int = 5
+    """Default 5: leases a message may see before it counts as poison. Spot interruptions use up leases too, so not 1."""
+    retention_days: int = 4
+    """Default 4: several times a batch's completion window of one day."""
+
+
+class WorkQueue(Construct):
+    """Queue and dead-letter queue of one pool: encrypted, TLS only, long-polled.
+
+    Smallest use:
+
+        work = WorkQueue(self, "Queue", WorkQueueProps(key=key))
+        work.grant_send(gateway_role)
+        work.grant_consume(instance_role)
+    """
+
+    def __init__(self, scope: Construct, id: str, props: WorkQueueProps) -> None:
+        super().__init__(scope, id)
+        self.key = props.key
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=props.key,
+            enforce_ssl=True,
+            # A message keeps its age when it moves here, so this must outlast the queue's own retention by far.
+            retention_period=Duration.days(14),
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Resource",
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=props.key,
+            data_key_reuse=Duration.hours(1),
+            enforce_ssl=True,
+            receive_message_wait_time=Duration.seconds(20),
+            retention_period=Duration.days(props.retention_days),
+            visibility_timeout=Duration.seconds(props.visibility_timeout_s),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=props.max_receives),
+        )
+
+    def grant_send(self, grantee: iam.IGrantable) -> None:
+        """Put messages and read how many wait."""
+        allow(grantee, ["sqs:SendMessage", "sqs:GetQueueAttributes"], [self.queue.queue_arn])
+        allow_key(grantee, self.key)
+
+    def grant_consume(self, grantee: iam.IGrantable) -> None:
+        """Lease, renew and delete messages, read how many wait, and put poison aside with its cause."""
+        lease = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+        allow(grantee, lease, [self.queue.queue_arn])
+        allow(grantee, ["sqs:SendMessage"], [self.dead_letters.queue_arn])
+        allow_key(grantee, self.key)

@@ -1,0 +1,56 @@
+"""FleetPlans in, a cloud assembly out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App, Tags, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from llm_fleet.planning.plan import FleetPlan
+from stacks.foundation import FoundationStack
+from stacks.serving import ServingStack
+
+
+def build_app(
+    plans: Sequence[FleetPlan], *, context: Mapping[str, Any], outdir: str | None = None, nag: bool = True
+) -> App:
+    """The app with both stacks of each plan.
+
+    `context` holds the feature flags; `outdir` is where the assembly goes (default: where the CDK CLI wants it); `nag` adds the
+    AwsSolutions rules, whose findings fail synthesis.
+    """
+    app = App(context=dict(context), outdir=outdir, analytics_reporting=False)
+    if nag:
+        Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    for plan in plans:
+        foundation = FoundationStack(app, plan)
+        serving = ServingStack(app, plan, foundation)
+        for stack in (foundation, serving):
+            Tags.of(stack).add("llm-fleet:pattern", plan.pattern)
+    return app
+
+
+def synthesize(app: App, plans: Sequence[FleetPlan]) -> Path:
+    """Write the assembly with each plan beside its templates; returns its folder.
+
+    Raises:
+        RuntimeError: a finding of cdk-nag or of the CDK's own validation.
+    """
+    folder = Path(app.synth().directory)
+    for plan in plans:
+        _write_whole(folder / f"{plan.pattern}.plan.json", plan.to_json())
+    return folder
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write through a temporary file, so that nobody ever reads half a plan."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)

@@ -1,0 +1,93 @@
+"""The replaceable stack of a pattern: pools, gateway, what watches them. Everything it needs to keep lies in the foundation."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Environment, Stack
+from constructs import Construct
+
+from llm_fleet.planning.plan import FleetPlan, PoolPlan
+from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceProps
+from llm_fleet_constructs.gateway_settings import GatewaySettings, GatewaySettingsProps
+from llm_fleet_constructs.pool import Pool, PoolProps
+from stacks.foundation import FoundationStack
+
+POOL_IDS = {
+    "high_performance": "HighPerformance",
+    "cost_efficient": "CostEfficient",
+    "batch_processing": "BatchProcessing",
+}
+"""Construct id of each role's pool: a contract, since logical ids follow it."""
+
+
+class ServingStack(Stack):
+    """Pools and gateway of a pattern; its id is the pattern's name."""
+
+    def __init__(self, scope: Construct, plan: FleetPlan, foundation: FoundationStack) -> None:
+        super().__init__(
+            scope,
+            plan.pattern,
+            env=Environment(region=plan.region),
+            description=f"LLM fleet {plan.pattern}: {plan.description}",
+        )
+        self._plan, self._foundation = plan, foundation
+        self.pools = [self._pool(pool) for pool in plan.pools]
+        self.gateway = self._gateway()
+        self._write_outputs()
+
+    def _pool(self, pool: PoolPlan) -> Pool:
+        foundation = self._foundation
+        props = PoolProps(
+            pattern=self._plan.pattern,
+            plan=pool,
+            network=foundation.network,
+            key=foundation.key,
+            weights=foundation.weights,
+            batches=foundation.batches,
+            registry=foundation.registry,
+            log_group=foundation.instance_log,
+        )
+        return Pool(self, POOL_IDS[pool.role], props)
+
+    def _gateway(self) -> GatewayService:
+        plan, foundation = self._plan, self._foundation
+        settings_props = GatewaySettingsProps(
+            plan.pattern,
+            {role: pool for role, pool in plan.routes.items()},
+            self.pools,
+            foundation.batches,
+            foundation.registry,
+        )
+        gateway = plan.deployment.gateway
+        props = GatewayServiceProps(
+            network=foundation.network,
+            zone_ids=gateway_zones(plan, foundation.network.zone_ids),
+            pools=self.pools,
+            settings=GatewaySettings(self, "GatewaySettings", settings_props),
+            batches=foundation.batches,
+            registry=foundation.registry,
+            log_group=foundation.gateway_log,
+            access_logs=foundation.access_logs.bucket,
+            image=gateway.image,
+            min_tasks=gateway.min_tasks,
+            max_tasks=gateway.max_tasks,
+            certificate_arn=gateway.certificate_arn,
+            public=gateway.public,
+        )
+        return GatewayService(self, "Gateway", props)
+
+    def _write_outputs(self) -> None:
+        plan = self._plan
+        CfnOutput(self, "GatewayUrl", value=self.gateway.url, description="Base URL for OpenAI clients")
+        CfnOutput(self, "PlanFingerprint", value=plan.fingerprint(), description=f"SHA-256 of {plan.pattern}.plan.json")
+        CfnOutput(self, "CatalogDate", value=plan.catalog_date, description="Date of the newest price behind the plan")
+        for pool in self.pools:
+            name = POOL_IDS[pool.plan.role]
+            CfnOutput(self, f"{name}Group", value=pool.group.auto_scaling_group_name)
+            CfnOutput(self, f"{name}Queue", value=pool.work.queue.queue_url)
+
+
+def gateway_zones(plan: FleetPlan, network_zone_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Three zones of the network, those with pools first: answers then cross fewer zones."""
+    with_pools = [zone for pool in plan.pools for zone in pool.zone_ids]
+    ordered = dict.fromkeys(zone for zone in (*with_pools, *network_zone_ids) if zone in network_zone_ids)
+    return tuple(ordered)[:3]
