@@ -1,6 +1,5 @@
-"""EC2 parts of a VPC that ministack lacks: elastic IPs, NAT gateways, stand-alone security group rules, six zones."""
+"""Parts of a VPC that ministack lacks: elastic IPs, NAT gateways, flow logs, security group rules, six zones."""
 
-import re
 from xml.etree import ElementTree
 
 from ministack.core.responses import get_region, new_uuid
@@ -18,6 +17,7 @@ def install() -> None:
     extend("AWS::EC2::VPC", vpc_attributes)
     register("AWS::EC2::EIP", allocate_address, release_address)
     register("AWS::EC2::NatGateway", create_nat_gateway, delete_nat_gateway)
+    register("AWS::EC2::FlowLog", create_flow_log, delete_flow_log)
     for direction in ("Ingress", "Egress"):
         register_rule(direction)
 
@@ -35,10 +35,10 @@ def vpc_attributes(vpc_id: str, properties: Properties) -> dict[str, object]:
 
 def allocate_address(logical_id: str, properties: Properties, stack: str) -> Created:
     """AWS::EC2::EIP: Ref is the public address."""
-    body = ElementTree.fromstring(accepted(ec2._allocate_address({"Domain": properties.get("Domain", "vpc")})))
-    found = {re.sub(r"{.*}", "", part.tag): part.text or "" for part in body}
-    provisioners._ec2_apply_tags(found["allocationId"], properties)
-    return found["publicIp"], {"AllocationId": found["allocationId"], "PublicIp": found["publicIp"]}
+    body = accepted(ec2._allocate_address({"Domain": properties.get("Domain", "vpc")}))
+    allocation_id, public_ip = answered(body, "allocationId"), answered(body, "publicIp")
+    provisioners._ec2_apply_tags(allocation_id, properties)
+    return public_ip, {"AllocationId": allocation_id, "PublicIp": public_ip}
 
 
 def release_address(public_ip: str, properties: Properties) -> None:
@@ -51,9 +51,8 @@ def release_address(public_ip: str, properties: Properties) -> None:
 def create_nat_gateway(logical_id: str, properties: Properties, stack: str) -> Created:
     """AWS::EC2::NatGateway: Ref is its id."""
     members = ("SubnetId", "AllocationId", "ConnectivityType")
-    known = set(ec2._nat_gateways)
-    accepted(ec2._create_nat_gateway({name: properties[name] for name in members if name in properties}))
-    (nat_gateway_id,) = set(ec2._nat_gateways) - known
+    request = {name: properties[name] for name in members if name in properties}
+    nat_gateway_id = answered(accepted(ec2._create_nat_gateway(request)), "natGatewayId")
     provisioners._ec2_apply_tags(nat_gateway_id, properties)
     return nat_gateway_id, {"NatGatewayId": nat_gateway_id}
 
@@ -61,6 +60,33 @@ def create_nat_gateway(logical_id: str, properties: Properties, stack: str) -> C
 def delete_nat_gateway(nat_gateway_id: str, properties: Properties) -> None:
     """Forget the gateway; AWS shows it as deleted for an hour, which nothing here reads."""
     ec2._nat_gateways.pop(nat_gateway_id, None)
+
+
+def create_flow_log(logical_id: str, properties: Properties, stack: str) -> Created:
+    """AWS::EC2::FlowLog: Ref is its id."""
+    members = ("ResourceType", "TrafficType", "LogDestinationType", "LogDestination", "LogGroupName")
+    request = {name: properties[name] for name in members if name in properties}
+    body = accepted(ec2._create_flow_logs({**request, "ResourceId.1": properties["ResourceId"]}))
+    flow_log_id = answered(body, "item")
+    provisioners._ec2_apply_tags(flow_log_id, properties)
+    return flow_log_id, {"Id": flow_log_id}
+
+
+def delete_flow_log(flow_log_id: str, properties: Properties) -> None:
+    """Forget the flow log."""
+    ec2._flow_logs.pop(flow_log_id, None)
+
+
+def answered(body: bytes, tag: str) -> str:
+    """The text of the first element of that name, whatever its namespace.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for element in ElementTree.fromstring(body).iter():
+        if element.tag.rpartition("}")[2] == tag:
+            return element.text or ""
+    raise ValueError(f"no {tag} in the answer {body.decode()}")
 
 
 def register_rule(direction: str) -> None:
