@@ -45,8 +45,5 @@ class AccessLogs(Construct):
                 )
             ],
         )
-        acknowledge(
-            self.bucket,
-            "It is the bucket that receives access logs; logging its own deliveries would feed itself",
-            "AwsSolutions-S1",
-        )
+        reason = "It is the bucket that receives access logs; logging its own deliveries would feed itself"
+        acknowledge(self.bucket, "AwsSolutions-S1", reason)

@@ -84,9 +84,7 @@ class BatchStore(Construct):
 
     def grant_serve(self, grantee: iam.IGrantable) -> None:
         """The gateway's part: take files in, give them out, keep the state of batches, read results."""
-        files = [self.files.arn_for_objects("*")]
-        allow(grantee, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], files)
-        allow(grantee, ["s3:GetObject"], [self.results.arn_for_objects("*")])
+        files = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         state = [
             "dynamodb:GetItem",
             "dynamodb:Query",
@@ -94,12 +92,20 @@ class BatchStore(Construct):
             "dynamodb:UpdateItem",
             "dynamodb:ConditionCheckItem",
         ]
-        allow(grantee, state, [self.table.table_arn])
-        allow_key(grantee, self.key)
+        self._allow_objects(grantee, files, self.files)
+        self._allow_objects(grantee, ["s3:GetObject"], self.results)
+        self._allow_state(grantee, state)
 
     def grant_work(self, grantee: iam.IGrantable) -> None:
         """The worker's part: read the input of a line, put its result, count it."""
-        allow(grantee, ["s3:GetObject"], [self.files.arn_for_objects("*")])
-        allow(grantee, ["s3:PutObject"], [self.results.arn_for_objects("*")])
-        allow(grantee, ["dynamodb:GetItem", "dynamodb:UpdateItem"], [self.table.table_arn])
+        self._allow_objects(grantee, ["s3:GetObject"], self.files)
+        self._allow_objects(grantee, ["s3:PutObject"], self.results)
+        self._allow_state(grantee, ["dynamodb:GetItem", "dynamodb:UpdateItem"])
+
+    def _allow_objects(self, grantee: iam.IGrantable, actions: list[str], bucket: s3.IBucket) -> None:
+        why = "Objects are named after batches, which users make: this bucket holds nothing else"
+        allow(grantee, actions, [bucket.arn_for_objects("*")], owner=bucket, wildcard_because=why)
+
+    def _allow_state(self, grantee: iam.IGrantable, actions: list[str]) -> None:
+        allow(grantee, actions, [self.table.table_arn], owner=self.table)
         allow_key(grantee, self.key)

@@ -28,6 +28,8 @@ PORT = 8080
 SETTINGS_VARIABLE = "LLM_FLEET_SETTINGS"
 """Environment variable that holds the settings document."""
 NO_IMAGE = "none"
+PUBLIC_INGRESS = "The pattern asks for a public gateway: TLS with its certificate, and every request needs a key"
+PRIVATE_INGRESS = "Clients come from the VPC's own address range, which the rule cannot read before the VPC exists"
 USER = "65532"
 """Nobody in particular, and not root."""
 
@@ -218,6 +220,7 @@ class GatewayService(Construct):
             listener = balancer.add_listener("Http", port=80, protocol=elbv2.ApplicationProtocol.HTTP, open=False)
             listeners = [listener]
         clients = ec2.Peer.any_ipv4() if props.public else ec2.Peer.ipv4(props.network.cidr)
+        acknowledge(self.load_balancer, "AwsSolutions-EC23", PUBLIC_INGRESS if props.public else PRIVATE_INGRESS)
         for each in listeners:
             each.connections.allow_default_port_from(clients, "Clients")
         return listener.add_targets(
@@ -247,10 +250,12 @@ class GatewayService(Construct):
             pool.grant_wake(role)
         props.batches.grant_serve(role)
         props.registry.grant_read(role)
-        allow(role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": NAMESPACE}})
-        allow(role, ["autoscaling:DescribeAutoScalingGroups"], ["*"])
-        acknowledge(
+        allow(
             role,
-            "Neither action can be limited to a resource; metrics are limited to their own namespace",
-            "AwsSolutions-IAM5[Resource::*]",
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
+            wildcard_because="PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace",
         )
+        why = "Describing groups cannot be limited to a resource; it only reads sizes"
+        allow(role, ["autoscaling:DescribeAutoScalingGroups"], ["*"], wildcard_because=why)

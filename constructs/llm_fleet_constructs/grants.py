@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from constructs import Construct, IConstruct
+
+from llm_fleet_constructs.acknowledgements import acknowledge, printed
 
 
 def allow(
     grantee: iam.IGrantable,
     actions: Sequence[str],
     resources: Sequence[str],
-    conditions: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    owner: IConstruct | None = None,
+    wildcard_because: str = "",
+    conditions: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let `grantee` do `actions` on `resources`.
+    """Let `grantee` do `actions` on `resources`, which are of the stack of `owner` (default: the grantee's).
 
     The grant stands on the principal, never on the resource: a kept thing must not change when what uses it comes and goes.
+
+    Raises:
+        ValueError: a resource holds a wildcard and `wildcard_because` gives no reason for it.
     """
-    grantee.grant_principal.add_to_principal_policy(
+    principal = grantee.grant_principal
+    principal.add_to_principal_policy(
         iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
     )
+    accept_wildcards(principal, resources, owner, wildcard_because)
+
+
+def accept_wildcards(
+    principal: iam.IPrincipal, resources: Sequence[str], owner: IConstruct | None, because: str
+) -> None:
+    """Acknowledge each of `resources` that holds a wildcard, with the reason, on the principal's construct.
+
+    Raises:
+        ValueError: there is one, and no reason.
+    """
+    if not isinstance(principal, Construct):
+        return
+    reader = Stack.of(principal)
+    for arn in resources:
+        text = printed(arn, owner=Stack.of(owner) if owner else reader, reader=reader)
+        if "*" not in text:
+            continue
+        if not because:
+            raise ValueError(f"a grant on {text} needs wildcard_because: why no narrower resource will do")
+        acknowledge(principal, f"AwsSolutions-IAM5[Resource::{text}]", because)
 
 
 def allow_key(grantee: iam.IGrantable, key: kms.IKey) -> None:
     """Let `grantee` read and write what `key` encrypts, as far as its other grants reach."""
-    allow(grantee, ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn])
+    allow(grantee, ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], [key.key_arn], owner=key)

@@ -12,10 +12,10 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from llm_fleet_constructs.acknowledgements import acknowledge
-from llm_fleet_constructs.grants import allow
+from llm_fleet_constructs.grants import accept_wildcards, allow
 from llm_fleet_constructs.metrics import NAMESPACE
 
+GROUP_ARN_WILDCARD = "A group's ARN holds an id that only EC2 knows; the group is named in full after it"
 _ACCOUNT_REGISTRY = re.compile(
     r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:@]+)"
 )
@@ -57,26 +57,12 @@ class InstanceRole(Construct):
 
         A policy of its own: it names the group, which can only exist after the role.
         """
-        policy = iam.Policy(
-            self,
-            "OwnHooks",
-            statements=[
-                iam.PolicyStatement(
-                    actions=[
-                        "autoscaling:CompleteLifecycleAction",
-                        "autoscaling:RecordLifecycleActionHeartbeat",
-                        "autoscaling:SetInstanceHealth",
-                    ],
-                    resources=[group.auto_scaling_group_arn],
-                )
-            ],
+        actions = ["CompleteLifecycleAction", "RecordLifecycleActionHeartbeat", "SetInstanceHealth"]
+        statement = iam.PolicyStatement(
+            actions=[f"autoscaling:{action}" for action in actions], resources=[group.auto_scaling_group_arn]
         )
-        policy.attach_to_role(self.role)
-        acknowledge(
-            policy,
-            "A group's ARN holds an id that only EC2 knows; the group is named exactly after it",
-            f"AwsSolutions-IAM5[Resource::{_arn_as_printed(group)}]",
-        )
+        iam.Policy(self, "OwnHooks", statements=[statement]).attach_to_role(self.role)
+        accept_wildcards(self, [group.auto_scaling_group_arn], group, GROUP_ARN_WILDCARD)
 
     def _allow_session_manager(self) -> None:
         """What the SSM agent needs for shell sessions; the managed policy would add every parameter of the account."""
@@ -90,11 +76,18 @@ class InstanceRole(Construct):
                 "ssmmessages:OpenDataChannel",
             ],
             ["*"],
+            wildcard_because="The agent's control channel: none of these actions can be limited to a resource",
         )
 
     def _allow_telemetry(self, log_group: logs.ILogGroup) -> None:
         own_metrics = {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
-        allow(self.role, ["cloudwatch:PutMetricData"], ["*"], own_metrics)
+        allow(
+            self.role,
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            conditions=own_metrics,
+            wildcard_because="PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace",
+        )
         allow(
             self.role,
             ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
@@ -106,11 +99,6 @@ class InstanceRole(Construct):
         if registry is None:
             return
         arn = f"arn:{Stack.of(self).partition}:ecr:{registry['region']}:{registry['account']}:repository/{registry['repository']}"
-        allow(self.role, ["ecr:GetAuthorizationToken"], ["*"])
+        why = "The registry's password is one for the account; what may be pulled is limited to one repository"
+        allow(self.role, ["ecr:GetAuthorizationToken"], ["*"], wildcard_because=why)
         allow(self.role, ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [arn])
-
-
-def _arn_as_printed(group: autoscaling.AutoScalingGroup) -> str:
-    stack = Stack.of(group)
-    name = stack.get_logical_id(group.node.default_child)  # pyright: ignore[reportArgumentType]
-    return f"arn:<AWS::Partition>:autoscaling:{stack.region}:<AWS::AccountId>:autoScalingGroup:*:autoScalingGroupName/<{name}>"

@@ -17,6 +17,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from llm_fleet.planning.plan import PoolPlan
+from llm_fleet_constructs.acknowledgements import acknowledge
 from llm_fleet_constructs.batch_store import BatchStore
 from llm_fleet_constructs.boot.render import LARGEST_USER_DATA_BYTES, ON_INSTANCE, Bundle, render_user_data
 from llm_fleet_constructs.boot.settings import (
@@ -29,7 +30,7 @@ from llm_fleet_constructs.boot.settings import (
 )
 from llm_fleet_constructs.escape_hatches import hooks_from_the_first_instance
 from llm_fleet_constructs.grants import allow
-from llm_fleet_constructs.instance_role import InstanceRole, InstanceRoleProps
+from llm_fleet_constructs.instance_role import GROUP_ARN_WILDCARD, InstanceRole, InstanceRoleProps
 from llm_fleet_constructs.metrics import PoolMetrics
 from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool_scaling import PoolScaling, PoolScalingProps
@@ -106,11 +107,8 @@ class Pool(Construct):
 
     def grant_wake(self, grantee: iam.IGrantable) -> None:
         """Start instances of this pool, at once and without waiting for an alarm."""
-        allow(
-            grantee,
-            ["autoscaling:SetDesiredCapacity", "autoscaling:LaunchInstances"],
-            [self.group.auto_scaling_group_arn],
-        )
+        wake = ["autoscaling:SetDesiredCapacity", "autoscaling:LaunchInstances"]
+        allow(grantee, wake, [self.group.auto_scaling_group_arn], owner=self, wildcard_because=GROUP_ARN_WILDCARD)
 
     def _instance_role(self, props: PoolProps) -> InstanceRole:
         plan, role_props = props.plan, None
@@ -214,6 +212,14 @@ class Pool(Construct):
         hooks_from_the_first_instance(group, _hooks(plan))
         # The instance must find its permissions at first boot, not some seconds after.
         group.node.add_dependency(self._role.role)
+        acknowledge(
+            group,
+            "AwsSolutions-EC26",
+            "The rule cannot read a mixed-instances policy; the template's volume is encrypted",
+        )
+        acknowledge(
+            group, "AwsSolutions-AS3", "Scaling is the normal course; what is not normal has an alarm with a runbook"
+        )
         return group
 
 

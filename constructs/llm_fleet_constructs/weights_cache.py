@@ -59,7 +59,13 @@ class WeightsCache(Construct):
         Nobody may delete: a filled entry is only ever read.
         """
         objects = [self.bucket.arn_for_objects(f"{prefix}/*") for prefix in prefixes]
+        allow(
+            grantee,
+            ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
+            objects,
+            owner=self.bucket,
+            wildcard_because="Files of a repository or of a compilation: the model decides their names, the prefix is this pool's own",
+        )
         listed = {"StringLike": {"s3:prefix": [f"{prefix}/*" for prefix in prefixes]}}
-        allow(grantee, ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], objects)
-        allow(grantee, ["s3:ListBucket"], [self.bucket.bucket_arn], listed)
+        allow(grantee, ["s3:ListBucket"], [self.bucket.bucket_arn], owner=self.bucket, conditions=listed)
         allow_key(grantee, self.key)

@@ -54,16 +54,12 @@ class WorkerRegistry(Construct):
 
     def grant_register(self, grantee: iam.IGrantable, pool: str) -> None:
         """Write entries of this pool, and no other's: the partition key must be the pool's name."""
+        write = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
         own_entries = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [pool]}}
-        allow(
-            grantee,
-            ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
-            [self.table.table_arn],
-            own_entries,
-        )
+        allow(grantee, write, [self.table.table_arn], owner=self.table, conditions=own_entries)
         allow_key(grantee, self.key)
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """Read every pool's entries."""
-        allow(grantee, ["dynamodb:GetItem", "dynamodb:Query"], [self.table.table_arn])
+        allow(grantee, ["dynamodb:GetItem", "dynamodb:Query"], [self.table.table_arn], owner=self.table)
         allow_key(grantee, self.key)
