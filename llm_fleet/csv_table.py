@@ -1,7 +1,7 @@
 """Reads a CSV table with a fixed header, cell by cell, noting every wrong cell by file, line and column.
 
-    rows = read_table(path, COLUMNS, problems)      # a missing file or a wrong header is a problem too, and gives no rows
-    for row in rows: row.number("vcpus", at_least=1)
+    for row in read_table(path, COLUMNS, problems):     # a missing file or a wrong header gives no rows and a problem
+        row.number("vcpus", at_least=1)
 
 A reader returns a harmless value where the cell is wrong, so that one run finds every problem of a file.
 """

@@ -9,7 +9,6 @@ from typing import Any, TypeGuard, TypeVar, cast
 from llm_fleet.documents import Document
 from llm_fleet.errors import Problem, unknown_choice
 
-
 T = TypeVar("T")
 
 

@@ -1,7 +1,7 @@
 """Loads configs/catalog into frozen values.
 
-Checks what can be seen cell by cell and key by key (types, ranges, names that other files must know). What needs the whole
-picture is in verify.py.
+Checks what can be seen cell by cell and key by key: types, ranges, names that other files must know. What needs the
+whole picture is in verify.py.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from llm_fleet.catalog.types import (
     Vendor,
 )
 from llm_fleet.csv_table import Row, read_table
-from llm_fleet.documents import CONFIGS, Document, read_yaml
+from llm_fleet.documents import CONFIGS, Document, read_yaml, shown_path
 from llm_fleet.errors import InputError, Problem
 from llm_fleet.models.card import PRECISIONS
 
 FOLDER = CONFIGS / "catalog"
+CATALOGUE = "catalogue"
+"""Key of the source row that dates the files themselves."""
 VENDORS = ("nvidia", "neuron", "other")
 STATUSES = ("offered", "capacity-block-only", "retired")
 ARCHITECTURES = ("x86_64", "arm64")
@@ -126,6 +128,10 @@ def _rows(folder: Path, name: str, columns: Sequence[str], key: Sequence[str], p
 
 def _sources(folder: Path, problems: list[Problem]) -> dict[str, Source]:
     rows = _rows(folder, "sources.csv", SOURCE_COLUMNS, ("key",), problems)
+    dated = [row for row in rows if row.text("key") == CATALOGUE and row.day("date") and len(row.text("date")) == 10]
+    if rows and not dated:
+        where = f"{shown_path(folder / 'sources.csv')} {CATALOGUE}"
+        problems.append(Problem(where, "no row says on which day the catalogue was put together", "", "2026-11-24"))
     return {row.text("key"): Source(*(row.text(column) for column in SOURCE_COLUMNS)) for row in rows}
 
 
@@ -265,9 +271,8 @@ def _engines(
     document = _yaml(folder, "engines.yaml", problems)
     if document is None:
         return ()
-    return tuple(
-        _engine(name, Fields(document, name, ENGINE_KEYS, problems), accelerators, families) for name in document.data
-    )
+    fields = {name: Fields(document, name, ENGINE_KEYS, problems) for name in document.data}
+    return tuple(_engine(name, read, accelerators, families) for name, read in fields.items())
 
 
 def _engine(name: str, fields: Fields, accelerators: Collection[str], families: Collection[str]) -> Engine:

@@ -26,7 +26,7 @@ class Accelerator:
     memory_usable_gib: float | None
     memory_bandwidth_gb_per_s: float | None
     dense_tflops: Mapping[str, float]
-    """By number format: fp32, fp16, bf16, fp8, int8, fp4 (int8 in tera-operations). A missing key: not supported or not found."""
+    """By number format: fp32, fp16, bf16, fp8, int8, fp4 (int8 in tera-operations). Missing: unsupported or unknown."""
     interconnect_kind: str
     interconnect_gb_per_s: float | None
     """Both directions together, per device."""
