@@ -30,7 +30,8 @@ NAG_WORDS = ("on", "off")
 
 
 def read_context(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The context the CDK CLI hands over; without the CLI that of cdk.json, so that both write the same templates. `-c` adds to it.
+    """The context the CDK CLI hands over; without the CLI that of cdk.json, so that both write the same templates.
+    `-c` adds to it.
 
     Raises:
         InputError: an argument that is not `-c key=value`.
@@ -74,7 +75,9 @@ def requested_plans(context: Mapping[str, Any]) -> list[FleetPlan]:
 
 
 def _misspelt(key: str) -> Problem | None:
-    """A key that looks like one of ours and is none. Feature flags and look-ups carry a colon or an at sign; other keys are the user's."""
+    """A key that looks like one of ours and is none. Feature flags and look-ups carry a colon or an at sign; other
+    keys are the user's.
+    """
     if key in KEYS or ":" in key or "@" in key or not (nearest := nearest_of(key, KEYS)):
         return None
     return Problem(f"-c {key}", "unknown context key", key, ", ".join(KEYS), nearest)

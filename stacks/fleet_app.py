@@ -21,8 +21,8 @@ def build_app(
 ) -> App:
     """The app with both stacks of each plan.
 
-    `context` holds the feature flags; `outdir` is where the assembly goes (default: where the CDK CLI wants it); `nag` adds the
-    AwsSolutions rules, whose findings fail synthesis.
+    `context` holds the feature flags; `outdir` is where the assembly goes (default: where the CDK CLI wants it);
+    `nag` adds the AwsSolutions rules, whose findings fail synthesis.
     """
     app = App(context=dict(context), outdir=outdir, analytics_reporting=False)
     if nag:

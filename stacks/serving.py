@@ -1,4 +1,6 @@
-"""The replaceable stack of a pattern: pools, gateway, what watches them. Everything it needs to keep lies in the foundation."""
+"""The replaceable stack of a pattern: pools, gateway, what watches them. Everything it needs to keep lies in the
+foundation.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,11 @@ from aws_cdk import CfnOutput, Environment, Stack
 from constructs import Construct
 
 from llm_fleet.planning.plan import FleetPlan, PoolPlan
+from llm_fleet_constructs.alarm_topic import AlarmTopic, AlarmTopicProps
+from llm_fleet_constructs.alarms import Alarms, gateway_watches, pool_watches
+from llm_fleet_constructs.budget import FleetBudget, FleetBudgetProps
+from llm_fleet_constructs.dashboard import FleetDashboard, FleetDashboardProps
+from llm_fleet_constructs.gateway_metrics import GatewayMetrics
 from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceProps
 from llm_fleet_constructs.gateway_settings import GatewaySettings, GatewaySettingsProps
 from llm_fleet_constructs.pool import Pool, PoolProps
@@ -32,6 +39,7 @@ class ServingStack(Stack):
         self._plan, self._foundation = plan, foundation
         self.pools = [self._pool(pool) for pool in plan.pools]
         self.gateway = self._gateway()
+        self._watch()
         self._write_outputs()
 
     def _pool(self, pool: PoolPlan) -> Pool:
@@ -52,7 +60,7 @@ class ServingStack(Stack):
         plan, foundation = self._plan, self._foundation
         settings_props = GatewaySettingsProps(
             plan.pattern,
-            {role: pool for role, pool in plan.routes.items()},
+            dict[str, str](plan.routes.items()),
             self.pools,
             foundation.batches,
             foundation.registry,
@@ -74,6 +82,28 @@ class ServingStack(Stack):
             public=gateway.public,
         )
         return GatewayService(self, "Gateway", props)
+
+    def _watch(self) -> None:
+        """Alarms into one topic, the budget, the dashboard."""
+        plan = self._plan
+        topic = AlarmTopic(
+            self, "AlarmTopic", AlarmTopicProps(key=self._foundation.key, email=plan.deployment.alarm_email)
+        ).topic
+        gateway_metrics = GatewayMetrics(self.gateway.load_balancer, self.gateway.target_group, self.gateway.service)
+        watches = gateway_watches(gateway_metrics, runs=plan.deployment.gateway.image is not None)
+        alarms = Alarms(self, "GatewayAlarms", topic, watches).alarms
+        for pool in self.pools:
+            id = f"{POOL_IDS[pool.plan.role]}Alarms"
+            alarms += Alarms(self, id, topic, pool_watches(pool.plan, pool.metrics)).alarms
+        FleetBudget(self, "Budget", FleetBudgetProps(plan.pattern, plan.deployment.budget_usd_per_month, topic))
+        pools = [(pool.plan, pool.metrics) for pool in self.pools]
+        FleetDashboard(
+            self,
+            "Dashboard",
+            FleetDashboardProps(
+                title=f"{plan.pattern}: {plan.description}", gateway=gateway_metrics, pools=pools, alarms=alarms
+            ),
+        )
 
     def _write_outputs(self) -> None:
         plan = self._plan

@@ -33,7 +33,8 @@ class AccessLogs(Construct):
         self.bucket = s3.Bucket(
             self,
             "Resource",
-            encryption=s3.BucketEncryption.S3_MANAGED,  # a load balancer cannot write to a bucket under a customer-managed key
+            # A load balancer cannot write to a bucket under a customer-managed key.
+            encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
             removal_policy=RemovalPolicy.RETAIN,

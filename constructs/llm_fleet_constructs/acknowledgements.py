@@ -12,14 +12,17 @@ from constructs import IConstruct
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
-    """Accept `rule` on `construct` and what it holds. A rule with findings needs each named: AwsSolutions-IAM5[Resource::*]."""
+    """Accept `rule` on `construct` and what it holds. A rule with findings needs each named: AwsSolutions-
+    IAM5[Resource::*].
+    """
     Validations.of(construct).acknowledge(Acknowledgment(id=rule, reason=reason))
 
 
 def printed(arn: str, *, owner: Stack, reader: Stack) -> str:
     """`arn`, of something in the stack `owner`, as cdk-nag prints it in a policy of the stack `reader`.
 
-    References become <LogicalId.Attribute>; those into another stack stay JSON, with the name of the output that the CDK makes for them.
+    References become <LogicalId.Attribute>; those into another stack stay JSON, with the name of the output that the
+    CDK makes for them.
     """
     return _printed(owner.resolve(arn), owner, reader)
 
@@ -43,7 +46,9 @@ def _printed(value: Any, owner: Stack, reader: Stack) -> str:
 
 
 def _published_output(reference: Any) -> str:
-    """Logical id of the output through which the CDK publishes a weak reference: its construct path, squeezed, with eight hex digits."""
+    """Logical id of the output through which the CDK publishes a weak reference: its construct path, squeezed, with
+    eight hex digits.
+    """
     path = ("Publish", f"Output{_compact(reference)}")
     return re.sub(r"[^A-Za-z0-9]", "", "".join(path)) + hashlib.md5("/".join(path).encode()).hexdigest()[:8].upper()
 

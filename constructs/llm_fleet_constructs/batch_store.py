@@ -35,8 +35,8 @@ class BatchStore(Construct):
         store.grant_serve(gateway_role)
         store.grant_work(instance_role)
 
-    Files are versioned, since a user's overwrite must not lose the input of a running batch. Results are written once by a conditional
-    put, so versions would only double them.
+    Files are versioned, since a user's overwrite must not lose the input of a running batch. Results are written once
+    by a conditional put, so versions would only double them.
     """
 
     def __init__(self, scope: Construct, id: str, props: BatchStoreProps) -> None:

@@ -9,14 +9,16 @@ from constructs import Construct
 
 
 class DataKey(Construct):
-    """One customer-managed key for buckets, tables, queues, log groups and the alarm topic; rotated yearly, kept when the stack goes.
+    """One customer-managed key for buckets, tables, queues, log groups and the alarm topic; rotated yearly, kept
+    when the stack goes.
 
     Smallest use:
 
         key = DataKey(self, "Key").key
 
-    Who may use it is said by the grants of the things it encrypts. The key itself only lets in the services that write on their own:
-    CloudWatch Logs into this account's log groups, alarms and budgets into an encrypted topic (the topic's policy narrows these two).
+    Who may use it is said by the grants of the things it encrypts. The key itself only lets in the services that
+    write on their own: CloudWatch Logs into this account's log groups, alarms and budgets into an encrypted topic
+    (the topic's policy narrows these two).
     """
 
     def __init__(self, scope: Construct, id: str) -> None:
@@ -29,17 +31,14 @@ class DataKey(Construct):
             removal_policy=RemovalPolicy.RETAIN,
         )
         stack = Stack.of(self)
+        log_groups = f"arn:{stack.partition}:logs:{stack.region}:{stack.account}:log-group:*"
         self.key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="LogGroupsOfThisAccount",
                 principals=[iam.ServicePrincipal(f"logs.{stack.region}.amazonaws.com")],
                 actions=["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"],
                 resources=["*"],
-                conditions={
-                    "ArnLike": {
-                        "kms:EncryptionContext:aws:logs:arn": f"arn:{stack.partition}:logs:{stack.region}:{stack.account}:log-group:*"
-                    }
-                },
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
             )
         )
         self.key.add_to_resource_policy(

@@ -19,6 +19,7 @@ from llm_fleet_constructs.acknowledgements import acknowledge
 from llm_fleet_constructs.batch_store import BatchStore
 from llm_fleet_constructs.gateway_settings import GatewaySettings
 from llm_fleet_constructs.grants import allow
+from llm_fleet_constructs.instance_role import METRICS_WILDCARD
 from llm_fleet_constructs.metrics import NAMESPACE
 from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool import Pool
@@ -55,7 +56,9 @@ class GatewayServiceProps:
     access_logs: s3.IBucket
     """Where the load balancer's access log goes."""
     image: str | None = None
-    """Container image URI. Default: none; the template then has a parameter GatewayImage, and no task runs until that is set."""
+    """Container image URI. Default: none; the template then has a parameter GatewayImage, and no task runs until
+    that is set.
+    """
     min_tasks: int = 2
     """Default 2: one zone may go."""
     max_tasks: int = 10
@@ -69,7 +72,9 @@ class GatewayServiceProps:
     memory_mib: int = 2048
     """Of one task. Default 2048."""
     idle_timeout_s: int = 900
-    """Silence after which the load balancer cuts a connection. Default 900: an answer that is not streamed sends nothing until it is done."""
+    """Silence after which the load balancer cuts a connection. Default 900: an answer that is not streamed sends
+    nothing until it is done.
+    """
     deregistration_delay_s: int = 300
     """What running answers get when a task leaves. Default 300, as long as an engine's drain."""
 
@@ -79,8 +84,10 @@ class GatewayService(Construct):
 
     Smallest use:
 
-        GatewayService(self, "Gateway", GatewayServiceProps(network=network, zone_ids=zones, pools=[pool], settings=settings,
-                                                            batches=batches, registry=registry, log_group=logs, access_logs=bucket))
+        GatewayService(self, "Gateway", GatewayServiceProps(network=network, zone_ids=zones, pools=[pool],
+        settings=settings,
+                                                            batches=batches, registry=registry, log_group=logs,
+                                                            access_logs=bucket))
 
     Without an image the service stands at zero tasks, and synthesis warns.
     """
@@ -139,7 +146,7 @@ class GatewayService(Construct):
         )
         Annotations.of(self).add_warning_v2(
             "llm-fleet:gateway-without-image",
-            "The gateway has no image, so its service stands at zero tasks: give -c image=URI or the parameter GatewayImage.",
+            "The gateway has no image, so it stands at zero tasks: give -c image=URI or the parameter GatewayImage.",
         )
 
         def unless_missing(tasks: int) -> int:
@@ -255,7 +262,7 @@ class GatewayService(Construct):
             ["cloudwatch:PutMetricData"],
             ["*"],
             conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
-            wildcard_because="PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace",
+            wildcard_because=METRICS_WILDCARD,
         )
         why = "Describing groups cannot be limited to a resource; it only reads sizes"
         allow(role, ["autoscaling:DescribeAutoScalingGroups"], ["*"], wildcard_because=why)

@@ -57,7 +57,8 @@ class GatewaySettings(Construct):
             "Resource",
             description="Settings of the gateway; rendered by the CDK, do not edit",
             string_value=stack.to_json_string(document),
-            tier=ssm.ParameterTier.ADVANCED,  # up to 8 kB; three pools with their names come near the 4 kB of the standard tier
+            # Up to 8 kB: three pools with their names come near the 4 kB of the standard tier.
+            tier=ssm.ParameterTier.ADVANCED,
         )
         self.fingerprint = hashlib.sha256(json.dumps(stack.resolve(document), sort_keys=True).encode()).hexdigest()[:16]
         """Changes with the document: tasks read it once, so a changed one must start new tasks."""

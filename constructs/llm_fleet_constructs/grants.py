@@ -24,7 +24,8 @@ def allow(
 ) -> None:
     """Let `grantee` do `actions` on `resources`, which are of the stack of `owner` (default: the grantee's).
 
-    The grant stands on the principal, never on the resource: a kept thing must not change when what uses it comes and goes.
+    The grant stands on the principal, never on the resource: a kept thing must not change when what uses it comes and
+    goes.
 
     Raises:
         ValueError: a resource holds a wildcard and `wildcard_because` gives no reason for it.

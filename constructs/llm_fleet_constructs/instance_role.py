@@ -1,4 +1,6 @@
-"""What an instance of a pool may do: run its engine, do its pool's work, say how it fares. Nothing of EC2, nothing of another pool."""
+"""What an instance of a pool may do: run its engine, do its pool's work, say how it fares. Nothing of EC2, nothing
+of another pool.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from constructs import Construct
 from llm_fleet_constructs.grants import accept_wildcards, allow
 from llm_fleet_constructs.metrics import NAMESPACE
 
+METRICS_WILDCARD = "PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace"
 GROUP_ARN_WILDCARD = "A group's ARN holds an id that only EC2 knows; the group is named in full after it"
 _ACCOUNT_REGISTRY = re.compile(
     r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:@]+)"
@@ -86,7 +89,7 @@ class InstanceRole(Construct):
             ["cloudwatch:PutMetricData"],
             ["*"],
             conditions=own_metrics,
-            wildcard_because="PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace",
+            wildcard_because=METRICS_WILDCARD,
         )
         allow(
             self.role,
@@ -98,7 +101,8 @@ class InstanceRole(Construct):
         registry = _ACCOUNT_REGISTRY.match(image)
         if registry is None:
             return
-        arn = f"arn:{Stack.of(self).partition}:ecr:{registry['region']}:{registry['account']}:repository/{registry['repository']}"
+        place = f"{registry['region']}:{registry['account']}"
+        arn = f"arn:{Stack.of(self).partition}:ecr:{place}:repository/{registry['repository']}"
         why = "The registry's password is one for the account; what may be pulled is limited to one repository"
         allow(self.role, ["ecr:GetAuthorizationToken"], ["*"], wildcard_because=why)
         allow(self.role, ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [arn])

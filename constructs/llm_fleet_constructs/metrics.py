@@ -1,9 +1,9 @@
-"""Which numbers a pool and the gateway have, and which expressions scaling and alarms make of them. No thresholds, no widgets.
+"""Which numbers a pool has, and which expressions scaling and alarms make of them. No thresholds, no widgets.
 
 Own metrics, namespace LlmFleet, dimensions Pattern and Pool, published by gateway and workers:
 
-    Backlog            requests: messages visible in the queue + requests waiting at the gateway; one figure for the whole pool
-    InFlight           requests: leased messages + requests running in engines; one figure for the whole pool
+    Backlog            requests of the whole pool: messages visible in the queue + requests waiting at the gateway
+    InFlight           requests of the whole pool: leased messages + requests running in engines
     TimeToFirstToken   milliseconds, one sample a request
 """
 
@@ -92,9 +92,11 @@ class PoolMetrics:
         )
 
     def backlog_per_ordered_unit(self) -> cloudwatch.MathExpression:
-        """What scale-out looks at: backlog by units in service or booting, so that it falls as soon as capacity is ordered.
+        """What scale-out looks at: backlog by units in service or booting, so that it falls as soon as capacity is
+        ordered.
 
-        Group metrics repeat their last value where the newest minute is late: a zero there would look like a lost fleet.
+        Group metrics repeat their last value where the newest minute is late: a zero there would look like a lost
+        fleet.
         """
         return cloudwatch.MathExpression(
             expression="backlog / IF(ordered < 1, 1, ordered)",
@@ -140,21 +142,24 @@ class PoolMetrics:
         )
 
     def spare_after_scale_in(self, rule: StepIn) -> cloudwatch.MathExpression:
-        """1 in a minute that speaks for scaling in, else 0 or no point; never 1 where backlog or in-flight work is unknown.
+        """1 in a minute that speaks for scaling in, else 0 or no point; never 1 where backlog or in-flight work is
+        unknown.
 
-        All four must hold: backlog per serving unit below the mark; time to first token below its mark, or no request and no backlog
-        (idle); in-flight work fits the units that remain; the desired size did not change in that minute, so that the alarm's window
-        starts anew after each step instead of taking a unit every minute.
+        All four must hold: backlog per serving unit below the mark; time to first token below its mark, or no request
+        and no backlog (idle); in-flight work fits the units that remain; the desired size did not change in that
+        minute, so that the alarm's window starts anew after each step instead of taking a unit every minute.
 
-        Nested IFs, because AWS states their rules for missing points and not those of AND: a missing condition or alternative gives no
-        point, a missing consequence gives 0. So a missing time counts as not slow at a backlog of zero, and as slow above it.
+        Nested IFs, because AWS states their rules for missing points and not those of AND: a missing condition or
+        alternative gives no point, a missing consequence gives 0. So a missing time counts as not slow at a backlog
+        of zero, and as slow above it.
         """
         per_unit = f"backlog / IF(serving < 1, 1, serving) < {rule.below_backlog_per_unit}"
         mark = f"{rule.ttft_mark_ms:g}"
         slow = f"IF(backlog <= 0, IF(ttft >= {mark}, 1, 0), IF(ttft < {mark}, 0, 1))"
         fits = f"(serving - {rule.remove_units}) * {rule.in_flight_per_unit} - FILL(own_in_flight, leased) >= 0"
+        changed = "FILL(ABS(DIFF(desired)), 0)"
         return cloudwatch.MathExpression(
-            expression=f"IF({per_unit}, IF({slow} < 1, IF({fits}, IF(FILL(ABS(DIFF(desired)), 0) > 0, 0, 1), 0), 0), 0)",
+            expression=f"IF({per_unit}, IF({slow} < 1, IF({fits}, IF({changed} > 0, 0, 1), 0), 0), 0)",
             using_metrics={
                 "backlog": self.backlog(),
                 "serving": self.units_in_service(),
@@ -192,7 +197,8 @@ class PoolMetrics:
 def target_tracking_queries(
     expression: cloudwatch.MathExpression,
 ) -> list[autoscaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty]:
-    """A math expression in the form that a scaling policy takes: metrics and inner expressions first, the outermost returns data.
+    """A math expression in the form that a scaling policy takes: metrics and inner expressions first, the outermost
+    returns data.
 
     Metric ids are those of `using_metrics`; the outermost expression is called `target`.
     """

@@ -48,8 +48,9 @@ class FleetNetworkProps:
     zone_ids: Sequence[str]
     """Zones of a new VPC, in order: a zone inserted before others would move their subnets."""
     nat_gateways: int = 1
-    """Default one: a lost zone then costs egress (first downloads, control calls), not serving. 0: no internet at all; the services
-    in SERVICES_WITHOUT_INTERNET get interface endpoints, weights must be filled beforehand and images lie in ECR."""
+    """Default one: a lost zone then costs egress (first downloads, control calls), not serving. 0: no internet at
+    all; the services in SERVICES_WITHOUT_INTERNET get interface endpoints, weights must be filled beforehand and
+    images lie in ECR."""
     flow_log_group: logs.ILogGroup | None = None
     """Where the new VPC's flow logs go. Default: none are kept."""
     existing: ExistingVpc | None = None
@@ -64,9 +65,10 @@ class FleetNetwork(Construct):
         network = FleetNetwork(self, "Network", FleetNetworkProps(zone_ids=["use1-az1", "use1-az2"]))
         AutoScalingGroup(self, "Group", vpc=network.vpc, vpc_subnets=network.private_subnets(["use1-az1"]), ...)
 
-    Gateway endpoints for S3 (weights, image layers, batch files: nearly all bytes) and DynamoDB cost nothing. Interface endpoints are
-    billed by the hour in every zone; beside a NAT gateway, which the first download of weights and public images need anyway, they would
-    only carry small control calls. So there are none, unless the network has no NAT gateway: then they are the only way out.
+    Gateway endpoints for S3 (weights, image layers, batch files: nearly all bytes) and DynamoDB cost nothing.
+    Interface endpoints are billed by the hour in every zone; beside a NAT gateway, which the first download of
+    weights and public images need anyway, they would only carry small control calls. So there are none, unless the
+    network has no NAT gateway: then they are the only way out.
     """
 
     def __init__(self, scope: Construct, id: str, props: FleetNetworkProps) -> None:

@@ -41,7 +41,9 @@ from llm_fleet_constructs.worker_registry import WorkerRegistry
 SYSTEM_VOLUME_GIB = 150
 """Operating system with drivers and toolkits, and an engine image of 15 to 20 GB, packed and unpacked."""
 VOLUME_THROUGHPUT_MIB_PER_S = 500
-"""Weights of a type without NVMe are read from the root volume at each engine start: four times gp3's default halves a boot."""
+"""Weights of a type without NVMe are read from the root volume at each engine start: four times gp3's default
+halves a boot.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,18 @@ class Pool(Construct):
 
     Smallest use:
 
-        pool = Pool(self, "Batch", PoolProps(pattern="mine", plan=plan.pools[0], network=network, key=key, weights=weights,
+        pool = Pool(self, "Batch", PoolProps(pattern="mine", plan=plan.pools[0], network=network, key=key,
+        weights=weights,
                                              batches=batches, registry=registry, log_group=log_group))
         pool.connections.allow_from(gateway, pool.engine_ports)
         pool.grant_wake(gateway_role)
 
-    The AMI is a parameter of the template, resolved at deploy, and not at launch (`resolve:ssm`): all instances of a group then run the
-    same image, a new one comes with a deploy that somebody watches, and an instance refresh can roll back (which needs a real AMI id).
-    A pattern's own `ami_id` wins.
+    The AMI is a parameter of the template, resolved at deploy, and not at launch (`resolve:ssm`): all instances of a
+    group then run the same image, a new one comes with a deploy that somebody watches, and an instance refresh can
+    roll back (which needs a real AMI id). A pattern's own `ami_id` wins.
 
-    A changed launch template reaches instances that start afterwards; `docs/runbooks/replace-instances.md` says how to renew the others.
+    A changed launch template reaches instances that start afterwards; `docs/runbooks/replace-instances.md` says how
+    to renew the others.
     """
 
     def __init__(self, scope: Construct, id: str, props: PoolProps) -> None:
@@ -138,7 +142,7 @@ class Pool(Construct):
             block_devices=[
                 ec2.BlockDevice(
                     device_name=_root_device_name(props.plan.engine.ami_ssm_parameter),
-                    # The key of EBS itself: under a customer-managed one the group's service role would need a grant on it.
+                    # The key of EBS: under a customer-managed one the group's service role would need a grant.
                     volume=ec2.BlockDeviceVolume.ebs(
                         _volume_gib(props.plan),
                         encrypted=True,
@@ -248,7 +252,9 @@ def _root_device_name(ami_parameter: str) -> str:
 
 
 def _volume_gib(plan: PoolPlan) -> int:
-    """Room for the system and, on types without NVMe, for weights with what is compiled from them (taken as large as the weights)."""
+    """Room for the system and, on types without NVMe, for weights with what is compiled from them (taken as large
+    as the weights).
+    """
     weights_gib = max(choice.memory.weights_gib * choice.tensor_parallel for choice in plan.choices)
     return SYSTEM_VOLUME_GIB + 10 * math.ceil(weights_gib * (2 if plan.engine.static_shapes else 1) * 1.2 / 10)
 
@@ -272,7 +278,9 @@ def _distribution(plan: PoolPlan) -> autoscaling.InstancesDistribution:
 
 
 def _hooks(plan: PoolPlan) -> Sequence[autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty]:
-    """Launch: an instance that never generated a token is thrown away. Terminate: goes on whatever the drain came to."""
+    """Launch: an instance that never generated a token is thrown away. Terminate: goes on whatever the drain came
+    to.
+    """
     hook = autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty
     return [
         hook(

@@ -36,9 +36,11 @@ class PoolScaling(Construct):
 
     - Track: target tracking at the target backlog; only outwards.
     - StepOut: more units at once the further the backlog passes its mark.
-    - StepIn: fewer units after a quarter of an hour of spare capacity, in one alarm that holds every condition: composite alarms cannot
+    - StepIn: fewer units after a quarter of an hour of spare capacity, in one alarm that holds every condition:
+      composite alarms cannot
       run scaling policies.
-    - Wake: the first instance when work waits at zero; only where the pool may be at zero, and only behind the gateway, which wakes it
+    - Wake: the first instance when work waits at zero; only where the pool may be at zero, and only behind the
+      gateway, which wakes it
       at once (SQS metrics of a sleeping queue may come 15 minutes late).
     - Schedules: minimum and maximum by the hour, in an IANA time zone.
     """
@@ -87,7 +89,7 @@ class PoolScaling(Construct):
             comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             minutes=3,
             breaching=2,
-            happened=f"More than {mark} requests wait per ordered capacity unit; the group adds {steps[0].add_units} units or more.",
+            happened=f"Over {mark} requests wait per ordered unit; the group adds {steps[0].add_units} units or more.",
         )
 
     def _step_in(self) -> cloudwatch.Alarm:
@@ -102,7 +104,7 @@ class PoolScaling(Construct):
             comparison=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             minutes=rule.minutes,
             breaching=rule.minutes,
-            happened=f"For {rule.minutes} minutes the pool had capacity to spare; the group takes {rule.remove_units} units away.",
+            happened=f"{rule.minutes} minutes of capacity to spare; the group takes {rule.remove_units} units away.",
         )
 
     def _wake(self) -> cloudwatch.Alarm:

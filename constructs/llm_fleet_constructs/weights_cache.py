@@ -1,4 +1,6 @@
-"""The bucket that caches model weights and compiled artefacts, so that only the first instance of all downloads or compiles."""
+"""The bucket that caches model weights and compiled artefacts, so that only the first instance of all downloads or
+compiles.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ class WeightsCacheProps:
 
 
 class WeightsCache(Construct):
-    """Weights by repository and commit, compiled artefacts by content key. Layout and locking are in `on_instance/cache.py`.
+    """Weights by repository and commit, compiled artefacts by content key. Layout and locking are in
+    `on_instance/cache.py`.
 
     Smallest use:
 
         cache = WeightsCache(self, "Weights", WeightsCacheProps(key=key, access_logs=logs.bucket))
         cache.grant_fill(role, "weights/Qwen/Qwen2.5-7B-Instruct")
 
-    Not versioned: an object never changes under its name (the name holds the commit), and what is lost can be fetched again.
+    Not versioned: an object never changes under its name (the name holds the commit), and what is lost can be fetched
+    again.
     """
 
     def __init__(self, scope: Construct, id: str, props: WeightsCacheProps) -> None:
@@ -54,7 +58,8 @@ class WeightsCache(Construct):
         )
 
     def grant_fill(self, grantee: iam.IGrantable, *prefixes: str) -> None:
-        """Let `grantee` read and write below these prefixes, and nothing else: the first instance fills, the others read.
+        """Let `grantee` read and write below these prefixes, and nothing else: the first instance fills, the others
+        read.
 
         Nobody may delete: a filled entry is only ever read.
         """
@@ -64,7 +69,7 @@ class WeightsCache(Construct):
             ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
             objects,
             owner=self.bucket,
-            wildcard_because="Files of a repository or of a compilation: the model decides their names, the prefix is this pool's own",
+            wildcard_because="File names are the model's or the compiler's; the prefix is this pool's own",
         )
         listed = {"StringLike": {"s3:prefix": [f"{prefix}/*" for prefix in prefixes]}}
         allow(grantee, ["s3:ListBucket"], [self.bucket.bucket_arn], owner=self.bucket, conditions=listed)

@@ -20,9 +20,13 @@ class WorkQueueProps:
     key: kms.IKey
     """Encrypts the messages: they hold prompts."""
     visibility_timeout_s: int = 300
-    """Default 300: the lease of a message. A worker renews it while it works, so it only bounds how long a dead worker's work waits."""
+    """Default 300: the lease of a message. A worker renews it while it works, so it only bounds how long a dead
+    worker's work waits.
+    """
     max_receives: int = 5
-    """Default 5: leases a message may see before it counts as poison. Spot interruptions use up leases too, so not 1."""
+    """Default 5: leases a message may see before it counts as poison. Spot interruptions use up leases too, so not
+    1.
+    """
     retention_days: int = 4
     """Default 4: several times a batch's completion window of one day."""
 

@@ -1,1 +1,1 @@
-"""What an instance is told at its first boot: the settings document, the systemd units, the user data that carries both."""
+"""What an instance is told at its first boot: settings, systemd units, and the user data that carries both."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from llm_fleet.planning.plan import Choice, EnginePlan, PoolPlan
 
 KEEP_ALIVE_S = 620
-"""Above the gateway's idle time on its connections, so that the engine never closes one that the gateway is about to use."""
+"""Above the gateway's idle time on its connections, so that the engine never closes one that the gateway is about
+to use.
+"""
 ENGINE_READY_S = 3600
 """vLLM's own limit on its start, 600 s by default, is too short for large weights and for compiling."""
 NEURON_BLOCK_SIZE = 32
@@ -23,7 +25,9 @@ FLAG_SINCE: Mapping[str, tuple[int, int]] = {
 }
 """Oldest version in whose wheel the flag was read (looked at: 0.16.0, 0.18.0, 0.27.1 and 0.33.0)."""
 NXD_ENDS = (0, 24)
-"""vLLM on Neuron ran on NxD Inference before this version, on vllm-neuron since: other flags, another place for what it compiles."""
+"""vLLM on Neuron ran on NxD Inference before this version, on vllm-neuron since: other flags, another place for
+what it compiles.
+"""
 
 
 def engine_environment(engine: EnginePlan) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Renders user data: jinja2 with StrictUndefined, so that a name nobody gave stops synthesis instead of booting an empty string."""
+"""Renders user data: jinja2 with StrictUndefined, so that a name nobody gave stops synthesis instead of booting an
+empty string.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Bundle:
 
 
 def environment() -> jinja2.Environment:
-    """Plain text, no escaping: shell, JSON and unit files quote by their own rules, and every value is a name of ours."""
+    """Plain text, no escaping: shell, JSON and unit files quote by their own rules, and every value is a name of
+    ours.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,

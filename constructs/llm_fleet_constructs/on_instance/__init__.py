@@ -6,5 +6,6 @@
     python3 -m on_instance ready     start the engines, wait for a generated token, complete the launch hook
     python3 -m on_instance leave     watch for the end, drain the engines, complete the terminate hook
 
-Needs Python 3.9, docker and the AWS CLI, nothing else: `hub.py` alone runs inside the engine's container, which brings huggingface_hub.
+Needs Python 3.9, docker and the AWS CLI, nothing else: `hub.py` alone runs inside the engine's container, which
+brings huggingface_hub.
 """

@@ -10,7 +10,7 @@ from .engine import run_engine
 from .imds import Imds
 from .leave import watch
 from .ready import run_ready
-from .settings import SETTINGS_PATH, Fatal, load_settings
+from .settings import SETTINGS_PATH, FatalError, load_settings
 from .weights import fetch_all, pull_image
 
 
@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> int:
         elif step == "leave":
             watch(settings, aws, imds)
         else:
-            raise Fatal(f"unknown step {' '.join(arguments)!r}: image, weights, engine N, ready or leave")
-    except Fatal as error:
+            raise FatalError(f"unknown step {' '.join(arguments)!r}: image, weights, engine N, ready or leave")
+    except FatalError as error:
         print(f"fatal: {error}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -54,7 +54,9 @@ class Aws:
             return Path(file.name).read_bytes()
 
     def put(self, bucket: str, key: str, body: bytes, *condition: str) -> str | None:
-        """Write; returns the new ETag, or None where the condition (--if-none-match '*' or --if-match ETAG) did not hold."""
+        """Write; returns the new ETag, or None where the condition (--if-none-match '*' or --if-match ETAG) did not
+        hold.
+        """
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(body)
             try:

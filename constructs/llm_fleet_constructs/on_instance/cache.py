@@ -3,7 +3,7 @@
     <prefix>/files/...      the content, immutable
     <prefix>/manifest.json  {"files": [{"name", "size_bytes", "sha256"}], ...}
     <prefix>/READY          sha256 of the manifest; written last, so what has it is whole
-    <prefix>/fill.lock      who fills; written only if absent, renewed while the work goes on, taken over when not renewed
+    <prefix>/fill.lock      who fills; written only if absent, renewed while the work goes on, else taken over
 
 Two fillers at once would do no harm: both write the same bytes. The lock only saves them the work.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .aws import Aws, AwsError
-from .settings import Fatal
+from .settings import FatalError
 
 UTC = timezone.utc  # noqa: UP017 (datetime.UTC is younger than the instance's Python)
 RENEW_S = 60
@@ -65,10 +65,11 @@ class Cache:
     """Instance id, for the lock."""
 
     def bring(self, folder: Path, make: Callable[[Path], None], **facts: str) -> None:
-        """Have the entry's content in `folder`: from the cache, or by `make(temporary folder)`, which then fills the cache.
+        """Have the entry's content in `folder`: from the cache, or by `make(temporary folder)`, which then fills
+        the cache.
 
         Raises:
-            Fatal: the content does not match its manifest, or the disk is too small.
+            FatalError: the content does not match its manifest, or the disk is too small.
         """
         if (folder / ".ok").exists():
             return
@@ -103,12 +104,12 @@ class Cache:
         part = _part_of(folder)
         free = shutil.disk_usage(part).free
         if free < need:
-            raise Fatal(f"{folder} needs {need} bytes of disk, {free} are free")
+            raise FatalError(f"{folder} needs {need} bytes of disk, {free} are free")
         self.aws.copy(f"s3://{self.bucket}/{self.prefix}/files", str(part))
         wrong = check(part, manifest)
         if wrong:
             shutil.rmtree(part)
-            raise Fatal(f"s3://{self.bucket}/{self.prefix} does not match its manifest: {'; '.join(wrong[:5])}")
+            raise FatalError(f"s3://{self.bucket}/{self.prefix} does not match its manifest: {'; '.join(wrong[:5])}")
         _finish(part, folder)
 
     def publish(self, folder: Path, **facts: str) -> None:
@@ -155,7 +156,7 @@ class Cache:
         manifest = self.aws.get(self.bucket, f"{self.prefix}/manifest.json")
         expected = self.aws.get(self.bucket, f"{self.prefix}/READY")
         if manifest is None or expected is None or hashlib.sha256(manifest).hexdigest() != expected.decode().strip():
-            raise Fatal(f"s3://{self.bucket}/{self.prefix}: READY and manifest.json do not belong together")
+            raise FatalError(f"s3://{self.bucket}/{self.prefix}: READY and manifest.json do not belong together")
         return manifest
 
 

@@ -21,13 +21,15 @@ def run_engine(settings: Settings, imds: Imds, replica: int) -> None:
 def engine_command(
     settings: Settings, plan: ServingPlan, replica: int, host: str, neuron_devices: Sequence[str]
 ) -> list[str]:
-    """`docker run` for one replica: its own devices, its own port, no restart policy (systemd restarts), the engine as process 1.
+    """`docker run` for one replica: its own devices, its own port, no restart policy (systemd restarts), the engine
+    as process 1.
 
-    The entry point is set because the images' own ones do not pass SIGTERM on, and then nothing would drain.
+    No log driver: what the engine says goes through this process into the unit's journal, once. The entry point is
+    set because the images' own ones do not pass SIGTERM on, and then nothing would drain.
     """
     name = f"engine-{replica}"
     command = ["docker", "run", "--rm", "--name", name, "--network", "host", "--ipc", "host", "--ulimit", "memlock=-1"]
-    command += ["--log-driver", "journald", "--volume", f"{MODELS}:/models:ro", "--volume", f"{DATA / 'cache'}:/cache"]
+    command += ["--log-driver", "none", "--volume", f"{MODELS}:/models:ro", "--volume", f"{DATA / 'cache'}:/cache"]
     for key, value in settings.environment.items():
         command += ["--env", f"{key}={value}"]
     command += _devices(settings, plan, replica, neuron_devices)

@@ -1,6 +1,6 @@
-"""Runs inside the engine's container, which brings huggingface_hub: resolves a commit, downloads its files and checks their sums.
+"""Resolves a commit, downloads its files, checks their sums; runs in the engine's container, for its huggingface_hub.
 
-python3 -m on_instance.hub commit REPOSITORY                     prints the commit that the default branch points to
+python3 -m on_instance.hub commit REPOSITORY                     prints the default branch's commit
 python3 -m on_instance.hub download REPOSITORY COMMIT FOLDER     downloads weights, configuration and tokenizer
 """
 

@@ -1,4 +1,6 @@
-"""The instance metadata service, version 2 only. An answer of 404 is "nothing there"; no answer is an error, never "nothing"."""
+"""The instance metadata service, version 2 only. An answer of 404 is "nothing there"; no answer is an error, never
+"nothing".
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ SPOT_BUDGET_S = 100
 
 
 def watch(settings: Settings, aws: Aws, imds: Imds) -> None:
-    """Return when the instance has left: engines drained, hook completed. A metadata service that is silent means "unknown": go on."""
+    """Return when the instance has left: engines drained, hook completed. A metadata service that is silent means
+    "unknown": go on.
+    """
     while True:
         try:
             spot = imds.get("spot/instance-action") is not None

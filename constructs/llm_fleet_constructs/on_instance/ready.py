@@ -1,4 +1,6 @@
-"""From started to serving: engines up, a token generated, artefacts published, launch hook completed. Or given up, loudly."""
+"""From started to serving: engines up, a token generated, artefacts published, launch hook completed. Or given up,
+loudly.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from .aws import Aws, AwsError
 from .cache import Cache
 from .imds import Imds
-from .settings import Fatal, ServingPlan, Settings
+from .settings import FatalError, ServingPlan, Settings
 from .weights import ARTIFACTS, TO_PUBLISH
 
 LONGEST_BOOT_S = 7200
@@ -27,7 +29,8 @@ def run_ready(settings: Settings, aws: Aws, imds: Imds) -> None:
     """Bring the instance into service.
 
     Raises:
-        Fatal: a step failed for good, or two hours went by; the launch hook is abandoned first, so the group replaces the instance.
+        FatalError: a step failed for good, or two hours went by; the launch hook is abandoned first, so the group replaces
+        the instance.
     """
     group = imds.need("tags/instance/aws:autoscaling:groupName")
     instance_id = imds.need("instance-id")
@@ -39,7 +42,7 @@ def run_ready(settings: Settings, aws: Aws, imds: Imds) -> None:
         bring_up(settings, aws, plan, imds.need("local-ipv4"), instance_id)
         print(f"{plan.instance_type} serves {settings.served_model_name} with {plan.replicas} engines", flush=True)
         complete(aws, group, settings.launch_hook, instance_id, "CONTINUE")
-    except Fatal:
+    except FatalError:
         complete(aws, group, settings.launch_hook, instance_id, "ABANDON")
         raise
     finally:
@@ -47,7 +50,9 @@ def run_ready(settings: Settings, aws: Aws, imds: Imds) -> None:
 
 
 def bring_up(settings: Settings, aws: Aws, plan: ServingPlan, host: str, owner: str) -> None:
-    """Start the engines and wait for a token of each. Where this instance compiles, the first engine does it alone, then all share it."""
+    """Start the engines and wait for a token of each. Where this instance compiles, the first engine does it alone,
+    then all share it.
+    """
     deadline = time.monotonic() + LONGEST_BOOT_S
     first, rest = range(1), range(1, plan.replicas)
     _systemctl("start", "--no-block", *STEPS)
@@ -77,9 +82,9 @@ def _start_and_wait(settings: Settings, host: str, replicas: Sequence[int], dead
 def _give_up_if_failed(units: Sequence[str], deadline: float) -> None:
     failed = [unit for unit in units if _systemctl("is-failed", "--quiet", unit) == 0]
     if failed:
-        raise Fatal(f"{', '.join(failed)} failed; its journal says why")
+        raise FatalError(f"{', '.join(failed)} failed; its journal says why")
     if time.monotonic() > deadline:
-        raise Fatal(f"not serving after {LONGEST_BOOT_S} s")
+        raise FatalError(f"not serving after {LONGEST_BOOT_S} s")
 
 
 def generated_a_token(url: str, model: str) -> bool:

@@ -15,7 +15,7 @@ REPORT_TO = Path("/run/llm-fleet")
 """Marks that one step leaves for another; gone after a reboot."""
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     """Nothing that a retry could mend: the instance gives itself up."""
 
 
@@ -57,32 +57,32 @@ class Settings:
         """The serving plan of a type.
 
         Raises:
-            Fatal: the document has none: the group launched a type that the plan does not know.
+            FatalError: the document has none: the group launched a type that the plan does not know.
         """
         plan = self.plans.get(instance_type)
         if plan is None:
-            raise Fatal(f"no serving plan for {instance_type}; the settings know {', '.join(sorted(self.plans))}")
+            raise FatalError(f"no serving plan for {instance_type}; the settings know {', '.join(sorted(self.plans))}")
         return plan
 
 
 def load_settings(path: Path) -> Settings:
-    """Read the document.
+    """Read the document. The CDK leaves out keys without a value, so those that may be null may be missing.
 
     Raises:
-        Fatal: it is missing, no JSON, of another version, or lacks a key.
+        FatalError: it is missing, no JSON, of another version, or lacks a key.
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise Fatal(f"{path} cannot be read: {error}") from error
+        raise FatalError(f"{path} cannot be read: {error}") from error
     if document.get("version") != VERSION:
-        raise Fatal(
+        raise FatalError(
             f"{path} has version {document.get('version')!r}, this code reads {VERSION}: user data and bundle differ"
         )
     try:
         return _settings(document)
     except KeyError as error:
-        raise Fatal(f"{path} lacks the key {error}") from error
+        raise FatalError(f"{path} lacks the key {error}") from error
 
 
 def _settings(document: dict[str, Any]) -> Settings:
@@ -100,9 +100,9 @@ def _settings(document: dict[str, Any]) -> Settings:
         environment=engine["environment"],
         artifacts_folder=engine["artifacts_folder"],
         served_model_name=model["served_model_name"],
-        repository=model["repository"],
-        revision=model["revision"],
-        token_secret=model["token_secret"],
+        repository=model.get("repository"),
+        revision=model.get("revision"),
+        token_secret=model.get("token_secret"),
         weights_bucket=document["weights_bucket"],
         plans={name: _plan(name, plan) for name, plan in document["instance_types"].items()},
     )

@@ -1,4 +1,6 @@
-"""Brings weights and compiled artefacts onto the disk. The first instance of all fills the cache, from the Hub or by compiling."""
+"""Brings weights and compiled artefacts onto the disk. The first instance of all fills the cache, from the Hub or
+by compiling.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pathlib import Path
 from .aws import Aws
 from .cache import Cache
 from .imds import Imds
-from .settings import DATA, REPORT_TO, Fatal, Settings
+from .settings import DATA, REPORT_TO, FatalError, Settings
 
 CODE = Path(__file__).resolve().parent.parent
 MODELS, ARTIFACTS = DATA / "models", DATA / "artifacts"
@@ -33,7 +35,7 @@ def fetch_all(settings: Settings, aws: Aws, imds: Imds) -> None:
     """Weights first, then the compiled artefacts where the engine has any.
 
     Raises:
-        Fatal: no repository is known for the precision, or what was fetched is not what the manifest says.
+        FatalError: no repository is known for the precision, or what was fetched is not what the manifest says.
     """
     owner = imds.need("instance-id")
     fetch_weights(settings, aws, owner)
@@ -46,7 +48,7 @@ def fetch_weights(settings: Settings, aws: Aws, owner: str) -> None:
     """Have the weights at MODEL_FOLDER."""
     repository = settings.repository
     if repository is None:
-        raise Fatal(
+        raise FatalError(
             f"no weights repository is known for {settings.served_model_name}: set weights.repository in the pattern"
         )
     token = aws.secret(settings.token_secret) if settings.token_secret else ""
@@ -64,7 +66,8 @@ def fetch_weights(settings: Settings, aws: Aws, owner: str) -> None:
 
 
 def pinned_commit(settings: Settings, aws: Aws, repository: str, token: str) -> str:
-    """The commit to serve where the pattern names none: the first instance writes down what the default branch points to, all follow.
+    """The commit to serve where the pattern names none: the first instance writes down what the default branch
+    points to, all follow.
 
     So a branch that moves cannot give one pool two models.
     """
@@ -78,7 +81,9 @@ def pinned_commit(settings: Settings, aws: Aws, repository: str, token: str) -> 
 
 
 def claim_artifacts(cache: Cache) -> None:
-    """Fetch the compiled artefacts; or, where nobody has them, note that this instance compiles and must publish them."""
+    """Fetch the compiled artefacts; or, where nobody has them, note that this instance compiles and must publish
+    them.
+    """
     folder = ARTIFACTS / cache.prefix.replace("/", "--")
     if (folder / ".ok").exists():
         return
