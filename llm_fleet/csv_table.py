@@ -135,7 +135,7 @@ def read_table(path: Path, columns: Sequence[str], problems: list[Problem]) -> I
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
     places = {column: index for index, column in enumerate(columns)}
     try:
-        header = next(reader, [])
+        header = next(reader, None) or list[str]()
         if header != list(columns):
             problems.append(_wrong_header(path, header, columns))
             return

@@ -168,7 +168,7 @@ def engines_match_their_machines(catalog: Catalog) -> Iterator[Problem]:
 
 
 def engine_accelerators_are_complete(catalog: Catalog) -> Iterator[Problem]:
-    """Each accelerator with an engine has usable memory, bandwidth, 16-bit compute, every precision and an efficiency."""
+    """An accelerator with an engine has usable memory, bandwidth, 16-bit compute, all precisions and an efficiency."""
     for name in sorted({name for engine in catalog.engines for name in engine.accelerators}):
         device = catalog.accelerators[name]
         missing = [precision for precision in PRECISIONS if (name, precision) not in catalog.precision_support]

@@ -50,11 +50,10 @@ def card_from_hub_config(path: Path) -> ModelCard:
 
 def _decoder_traits(keys: HubKeys) -> Traits | None:
     """What the model_type implies; None, with problems noted, where the config is of no decoder that is known."""
-    architectures = keys.raw("architectures")
-    names = cast("list[object]", architectures) if isinstance(architectures, list) else []
+    names = keys.listed("architectures")
     if names and not any(str(name).endswith(DECODER_ENDINGS) for name in names):
         allowed = f"a decoder that generates text: a name ending in {', '.join(DECODER_ENDINGS)}"
-        keys.report("architectures", "is no model that can be served", architectures, allowed)
+        keys.report("architectures", "is no model that can be served", names, allowed)
     if keys.raw("is_encoder_decoder") is True and not keys.nested:
         keys.report("is_encoder_decoder", "encoder-decoder models are not served", True, "false")
     model_type = keys.raw("model_type")
@@ -63,7 +62,7 @@ def _decoder_traits(keys: HubKeys) -> Traits | None:
     if model_type is None:
         keys.report("model_type", "is missing", allowed=", ".join(sorted(TRAITS)))
     else:
-        keys.problems.append(unknown_choice(keys.where("model_type"), "model_type", str(model_type), TRAITS))
+        keys.problems.append(unknown_choice(keys.where("model_type"), "model_type", str(model_type)[:80], TRAITS))
     return None
 
 
@@ -75,8 +74,6 @@ def _shape(keys: HubKeys, traits: Traits) -> Shape:
     window, full = _attentions(keys, traits, hidden)
     dense = any(layer.mlp == "dense" for layer in layers) or traits.dense_beside_experts
     context = keys.optional_size("max_position_embeddings", "n_positions") or 0
-    own_index = keys.raw_inside("indexer_types")
-    shared = cast("list[object]", own_index).count("shared") if isinstance(own_index, list) else 0
     return Shape(
         layers=layers,
         hidden=hidden,
@@ -91,7 +88,7 @@ def _shape(keys: HubKeys, traits: Traits) -> Shape:
         experts=experts,
         dense_beside_experts=traits.dense_beside_experts,
         position_rows=context + traits.learned_positions - 1 if traits.learned_positions else 0,
-        index_layers=len(layers) - shared,
+        index_layers=len(layers) - keys.listed("indexer_types").count("shared"),
     )
 
 

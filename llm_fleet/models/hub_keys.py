@@ -52,20 +52,25 @@ class HubKeys:
         """Note a problem of one key."""
         self.problems.append(Problem(self.where(name), message, "" if value is None else _shown(value), allowed))
 
-    def size(self, *names: str, default: int | None = None) -> int:
+    def listed(self, name: str) -> list[object]:
+        """The list under a key; empty where it is not there or no list."""
+        value = self.raw(name)
+        return cast("list[object]", value) if isinstance(value, list) else []
+
+    def size(self, name: str, *others: str, default: int | None = None) -> int:
         """A whole number of at least 1 under the first of these keys that is there; 1 where it is wrong."""
-        value = self.raw_inside(*names)
+        value = self.raw_inside(name, *others)
         if value is None:
             if default is None:
-                other = f" (or {', '.join(names[1:])})" if len(names) > 1 else ""
-                self.report(names[0], f"is missing{other}", allowed="a whole number of at least 1")
+                other = f" (or {', '.join(others)})" if others else ""
+                self.report(name, f"is missing{other}", allowed="a whole number of at least 1")
             return default or 1
-        return self._checked(self._present(names), value, 1) or 1
+        return self._checked(self._present((name, *others)), value) or 1
 
     def optional_size(self, *names: str) -> int | None:
         """A whole number of at least 1, or None where none of these keys is there or it is 0."""
         value = self.raw_inside(*names)
-        return None if value is None or value == 0 else self._checked(self._present(names), value, 1)
+        return None if value is None or value == 0 else self._checked(self._present(names), value)
 
     def flag(self, name: str, default: bool) -> bool:
         """true or false, in the decoder's part or else in the file's."""
@@ -84,10 +89,10 @@ class HubKeys:
         return cast("tuple[int, ...]", self._per_layer(name, length, (0, 1)))
 
     def _per_layer(self, name: str, length: int, allowed: tuple[object, ...]) -> tuple[object, ...]:
-        value = self.raw_inside(name)
+        value: object = self.raw_inside(name)
         if value is None:
             return ()
-        found = cast("list[Any]", value) if isinstance(value, list) else []
+        found = self.listed(name)
         if len(found) == length and all(not isinstance(item, bool) and item in allowed for item in found):
             return tuple(found)
         self.report(name, "is wrong", value, f"a list of {length}, each one of {', '.join(map(str, allowed))}")
@@ -96,11 +101,10 @@ class HubKeys:
     def _present(self, names: Sequence[str]) -> str:
         return next(name for name in names if self._data.get(name) is not None)
 
-    def _checked(self, name: str, value: object, at_least: int) -> int | None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and at_least <= cast(int, value) <= LARGEST:
-            return cast(int, value)
-        self.report(name, "is wrong", value, f"a whole number from {at_least} to {LARGEST}")
+    def _checked(self, name: str, value: object) -> int | None:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST:
+            return value
+        self.report(name, "is wrong", value, f"a whole number from 1 to {LARGEST}")
         return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from llm_fleet.models.hub_keys import HubKeys
 from llm_fleet.models.hub_shape import Layer, Mixer, Mlp
 from llm_fleet.models.hub_traits import Traits
@@ -38,15 +36,15 @@ def read_layers(keys: HubKeys, traits: Traits, has_experts: bool) -> list[Layer]
         keys.report("num_hidden_layers", "is wrong", count, f"a whole number from 1 to {MOST_LAYERS}")
         count = 1
     mixers = _mixers(keys, traits, count)
-    mlps = _mlps(keys, count) if has_experts else ["dense"] * count
+    mlps: list[Mlp] = _mlps(keys, count) if has_experts else ["dense"] * count
     return [Layer(mixer, mlp) for mixer, mlp in zip(mixers, mlps, strict=True)]
 
 
 def _from_pattern(keys: HubKeys) -> list[Layer]:
-    words = keys.raw_inside("layers_block_type")
     pattern = keys.raw_inside("hybrid_override_pattern")
-    if isinstance(words, list):
-        pattern = "".join(_PATTERN_WORDS.get(str(word), "?") for word in cast("list[object]", words))
+    words = keys.listed("layers_block_type")
+    if words:
+        pattern = "".join(_PATTERN_WORDS.get(str(word), "?") for word in words)
     if isinstance(pattern, str) and 0 < len(pattern) <= MOST_LAYERS and set(pattern) <= set(_PATTERN_LETTERS):
         return [_PATTERN_LETTERS[letter] for letter in pattern]
     message = "is missing (or layers_block_type)" if pattern is None else "is wrong"
@@ -82,6 +80,5 @@ def _mlps(keys: HubKeys, count: int) -> list[Mlp]:
         return ["experts" if one else "dense" for one in keys.ones("moe_layer_freq", count)] or ["dense"] * count
     first = keys.optional_size("first_k_dense_replace") or 0
     step = keys.optional_size("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1
-    plain = keys.raw_inside("mlp_only_layers") or []
-    named = plain if isinstance(plain, list) else []
-    return ["experts" if i >= first and (i + 1) % step == 0 and i not in named else "dense" for i in range(count)]
+    plain = keys.listed("mlp_only_layers")
+    return ["experts" if i >= first and (i + 1) % step == 0 and i not in plain else "dense" for i in range(count)]

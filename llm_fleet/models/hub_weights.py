@@ -53,11 +53,11 @@ def _beside(keys: HubKeys) -> Any:
 
 def _plain(keys: HubKeys) -> Weights:
     dtype = keys.raw("torch_dtype", "dtype")
-    if dtype not in PLAIN:
+    if not isinstance(dtype, str) or dtype not in PLAIN:
         message = "is missing (or dtype)" if dtype is None else "is not one that is served"
         keys.report("torch_dtype", message, dtype, ", ".join(PLAIN))
         return Weights("bf16", "bfloat16", "safetensors16")
-    return Weights(PLAIN[dtype], str(dtype), "safetensors32" if dtype == "float32" else "safetensors16")
+    return Weights(PLAIN[dtype], dtype, "safetensors32" if dtype == "float32" else "safetensors16")
 
 
 def _by_method(method: str, config: dict[str, Any], has_experts: bool) -> Weights | None:
