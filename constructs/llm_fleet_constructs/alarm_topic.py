@@ -8,8 +8,9 @@ from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
+
+from llm_fleet_constructs.interfaces import as_topic, service_principal
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,24 @@ class AlarmTopic(Construct):
 
     def __init__(self, scope: Construct, id: str, props: AlarmTopicProps) -> None:
         super().__init__(scope, id)
-        self.topic = sns.Topic(self, "Resource", master_key=props.key, enforce_ssl=True)
+        self._topic = sns.Topic(self, "Resource", master_key=props.key, enforce_ssl=True)
+        self.topic = as_topic(self._topic)
+        """For alarms and budgets."""
         stack = Stack.of(self)
         alarms = f"arn:{stack.partition}:cloudwatch:{stack.region}:{stack.account}:alarm:*"
         self._let_publish("cloudwatch.amazonaws.com", {"ArnLike": {"aws:SourceArn": alarms}})
         self._let_publish("budgets.amazonaws.com", {"StringEquals": {"aws:SourceAccount": stack.account}})
         if props.email:
-            self.topic.add_subscription(subscriptions.EmailSubscription(props.email))
+            sns.Subscription(
+                self, "Email", topic=self.topic, protocol=sns.SubscriptionProtocol.EMAIL, endpoint=props.email
+            )
 
     def _let_publish(self, service: str, conditions: dict[str, dict[str, str]]) -> None:
-        self.topic.add_to_resource_policy(
+        self._topic.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(service)],
+                principals=[service_principal(service)],
                 actions=["sns:Publish"],
-                resources=[self.topic.topic_arn],
+                resources=[self._topic.topic_arn],
                 conditions=conditions,
             )
         )

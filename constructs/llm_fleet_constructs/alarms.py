@@ -13,6 +13,7 @@ from constructs import Construct
 
 from llm_fleet.planning.plan import PoolPlan
 from llm_fleet_constructs.gateway_metrics import GatewayMetrics
+from llm_fleet_constructs.interfaces import as_alarm_action
 from llm_fleet_constructs.metrics import PoolMetrics
 
 COMPLETION_WINDOW_S = 86_400
@@ -71,7 +72,7 @@ class Alarms(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
             alarm_description=f"{watch.happened} Runbook: {runbook(watch.runbook)}",
         )
-        alarm.add_alarm_action(actions.SnsAction(topic))
+        alarm.add_alarm_action(as_alarm_action(actions.SnsAction(topic)))
         return alarm
 
 

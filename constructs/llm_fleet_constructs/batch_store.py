@@ -20,7 +20,7 @@ class BatchStoreProps:
 
     key: kms.IKey
     """Encrypts files, results and state."""
-    access_logs: s3.IBucket
+    access_logs: s3.Bucket
     """Receives the access logs."""
     keep_days: int = 30
     """Default 30: a user has a month to fetch the output; inputs and results go with it."""
@@ -102,7 +102,7 @@ class BatchStore(Construct):
         self._allow_objects(grantee, ["s3:PutObject"], self.results)
         self._allow_state(grantee, ["dynamodb:GetItem", "dynamodb:UpdateItem"])
 
-    def _allow_objects(self, grantee: iam.IGrantable, actions: list[str], bucket: s3.IBucket) -> None:
+    def _allow_objects(self, grantee: iam.IGrantable, actions: list[str], bucket: s3.Bucket) -> None:
         why = "Objects are named after batches, which users make: this bucket holds nothing else"
         allow(grantee, actions, [bucket.arn_for_objects("*")], owner=bucket, wildcard_because=why)
 

@@ -27,7 +27,7 @@ class FleetDashboardProps:
     """First row."""
     pools: Sequence[tuple[PoolPlan, PoolMetrics]]
     """A row each."""
-    alarms: Sequence[cloudwatch.IAlarm]
+    alarms: Sequence[cloudwatch.Alarm]
     """Shown as a list of states on top."""
 
 
@@ -88,13 +88,13 @@ def _pool_row(plan: PoolPlan, metrics: PoolMetrics) -> list[cloudwatch.IWidget]:
 
 def _graph(
     title: str,
-    left: list[cloudwatch.IMetric],
+    left: Sequence[cloudwatch.IMetric],
     *,
-    right: list[cloudwatch.IMetric] | None = None,
+    right: Sequence[cloudwatch.IMetric] = (),
     marks: list[cloudwatch.HorizontalAnnotation] | None = None,
 ) -> cloudwatch.IWidget:
     return cloudwatch.GraphWidget(
-        title=title, left=left, right=right or [], left_annotations=marks or [], width=WIDTH, height=HEIGHT
+        title=title, left=list(left), right=list(right), left_annotations=marks or [], width=WIDTH, height=HEIGHT
     )
 
 

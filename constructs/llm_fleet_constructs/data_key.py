@@ -7,6 +7,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from llm_fleet_constructs.interfaces import as_key, service_principal
+
 
 class DataKey(Construct):
     """One customer-managed key for buckets, tables, queues, log groups and the alarm topic; rotated yearly, kept
@@ -23,7 +25,7 @@ class DataKey(Construct):
 
     def __init__(self, scope: Construct, id: str) -> None:
         super().__init__(scope, id)
-        self.key = kms.Key(
+        key = kms.Key(
             self,
             "Resource",
             description="Encrypts what the LLM fleet keeps: weights, batch files, results, tables, queues, logs",
@@ -32,23 +34,25 @@ class DataKey(Construct):
         )
         stack = Stack.of(self)
         log_groups = f"arn:{stack.partition}:logs:{stack.region}:{stack.account}:log-group:*"
-        self.key.add_to_resource_policy(
+        key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="LogGroupsOfThisAccount",
-                principals=[iam.ServicePrincipal(f"logs.{stack.region}.amazonaws.com")],
+                principals=[service_principal(f"logs.{stack.region}.amazonaws.com")],
                 actions=["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"],
                 resources=["*"],
                 conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
             )
         )
-        self.key.add_to_resource_policy(
+        key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="AlarmsAndBudgetsIntoTheTopic",
                 principals=[
-                    iam.ServicePrincipal("cloudwatch.amazonaws.com"),
-                    iam.ServicePrincipal("budgets.amazonaws.com"),
+                    service_principal("cloudwatch.amazonaws.com"),
+                    service_principal("budgets.amazonaws.com"),
                 ],
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
             )
         )
+        self.key = as_key(key)
+        """For grants and encryption."""

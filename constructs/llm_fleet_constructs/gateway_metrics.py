@@ -20,9 +20,9 @@ class GatewayMetrics:
         GatewayMetrics(gateway.load_balancer, gateway.target_group, gateway.service).error_percent()
     """
 
-    load_balancer: elbv2.IApplicationLoadBalancer
+    load_balancer: elbv2.ApplicationLoadBalancer
     """In front of the tasks."""
-    target_group: elbv2.IApplicationTargetGroup
+    target_group: elbv2.ApplicationTargetGroup
     """Its tasks."""
     service: ecs.BaseService
     """What runs them."""

@@ -51,9 +51,9 @@ class GatewayServiceProps:
     """Batch files, results and state."""
     registry: WorkerRegistry
     """Which workers are alive."""
-    log_group: logs.ILogGroup
+    log_group: logs.LogGroup
     """Where its log goes."""
-    access_logs: s3.IBucket
+    access_logs: s3.Bucket
     """Where the load balancer's access log goes."""
     image: str | None = None
     """Container image URI. Default: none; the template then has a parameter GatewayImage, and no task runs until

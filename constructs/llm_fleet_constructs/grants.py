@@ -34,27 +34,24 @@ def allow(
     principal.add_to_principal_policy(
         iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
     )
-    accept_wildcards(principal, resources, owner, wildcard_because)
+    if isinstance(principal, Construct):
+        accept_wildcards(principal, resources, owner, wildcard_because)
 
 
-def accept_wildcards(
-    principal: iam.IPrincipal, resources: Sequence[str], owner: IConstruct | None, because: str
-) -> None:
-    """Acknowledge each of `resources` that holds a wildcard, with the reason, on the principal's construct.
+def accept_wildcards(holder: IConstruct, resources: Sequence[str], owner: IConstruct | None, because: str) -> None:
+    """Acknowledge each of `resources` that holds a wildcard, with the reason, on the construct that holds the policy.
 
     Raises:
         ValueError: there is one, and no reason.
     """
-    if not isinstance(principal, Construct):
-        return
-    reader = Stack.of(principal)
+    reader = Stack.of(holder)
     for arn in resources:
         text = printed(arn, owner=Stack.of(owner) if owner else reader, reader=reader)
         if "*" not in text:
             continue
         if not because:
             raise ValueError(f"a grant on {text} needs wildcard_because: why no narrower resource will do")
-        acknowledge(principal, f"AwsSolutions-IAM5[Resource::{text}]", because)
+        acknowledge(holder, f"AwsSolutions-IAM5[Resource::{text}]", because)
 
 
 def allow_key(grantee: iam.IGrantable, key: kms.IKey) -> None:

@@ -15,6 +15,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from llm_fleet_constructs.grants import accept_wildcards, allow
+from llm_fleet_constructs.interfaces import as_role, service_principal
 from llm_fleet_constructs.metrics import NAMESPACE
 
 METRICS_WILDCARD = "PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace"
@@ -28,7 +29,7 @@ _ACCOUNT_REGISTRY = re.compile(
 class InstanceRoleProps:
     """Of InstanceRole."""
 
-    log_group: logs.ILogGroup
+    log_group: logs.LogGroup
     """Where the journal goes."""
     engine_image: str
     """Image URI. From a registry of an account (ECR) it needs leave to pull."""
@@ -48,7 +49,7 @@ class InstanceRole(Construct):
 
     def __init__(self, scope: Construct, id: str, props: InstanceRoleProps) -> None:
         super().__init__(scope, id)
-        self.role = iam.Role(self, "Resource", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+        self.role = as_role(iam.Role(self, "Resource", assumed_by=service_principal("ec2.amazonaws.com")))
         self._allow_session_manager()
         self._allow_telemetry(props.log_group)
         self._allow_pull(props.engine_image)
@@ -82,7 +83,7 @@ class InstanceRole(Construct):
             wildcard_because="The agent's control channel: none of these actions can be limited to a resource",
         )
 
-    def _allow_telemetry(self, log_group: logs.ILogGroup) -> None:
+    def _allow_telemetry(self, log_group: logs.LogGroup) -> None:
         own_metrics = {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
         allow(
             self.role,

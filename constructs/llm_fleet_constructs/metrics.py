@@ -38,11 +38,11 @@ class PoolMetrics:
     """Pattern's name, as a dimension."""
     pool: str
     """The pool's role, as a dimension."""
-    queue: sqs.IQueue
+    queue: sqs.Queue
     """Where its work waits."""
-    dead_letters: sqs.IQueue
+    dead_letters: sqs.Queue
     """Where its poison lies."""
-    group: autoscaling.IAutoScalingGroup
+    group: autoscaling.AutoScalingGroup
     """Its instances; sizes are counted in capacity units."""
 
     def own_backlog(self) -> cloudwatch.Metric:

@@ -51,7 +51,7 @@ class FleetNetworkProps:
     """Default one: a lost zone then costs egress (first downloads, control calls), not serving. 0: no internet at
     all; the services in SERVICES_WITHOUT_INTERNET get interface endpoints, weights must be filled beforehand and
     images lie in ECR."""
-    flow_log_group: logs.ILogGroup | None = None
+    flow_log_group: logs.LogGroup | None = None
     """Where the new VPC's flow logs go. Default: none are kept."""
     existing: ExistingVpc | None = None
     """Take this one. Default: make one."""

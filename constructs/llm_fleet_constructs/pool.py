@@ -64,7 +64,7 @@ class PoolProps:
     """Where batch files and results are."""
     registry: WorkerRegistry
     """Where workers say that they are alive."""
-    log_group: logs.ILogGroup
+    log_group: logs.LogGroup
     """Where the journal of instances goes."""
 
 

@@ -10,6 +10,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
 from llm_fleet.planning.plan import Scaling, Schedule
+from llm_fleet_constructs.interfaces import as_alarm_action
 from llm_fleet_constructs.metrics import PoolMetrics, target_tracking_queries
 
 RUNBOOK = "docs/runbooks/scaling.md"
@@ -153,7 +154,7 @@ class PoolScaling(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
             alarm_description=f"{happened} Runbook: {RUNBOOK}",
         )
-        alarm.add_alarm_action(actions.AutoScalingAction(policy))
+        alarm.add_alarm_action(as_alarm_action(actions.AutoScalingAction(policy)))
         return alarm
 
     def _follow(self, schedule: Schedule) -> None:

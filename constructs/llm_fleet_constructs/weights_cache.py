@@ -21,7 +21,7 @@ class WeightsCacheProps:
 
     key: kms.IKey
     """Encrypts the objects."""
-    access_logs: s3.IBucket
+    access_logs: s3.Bucket
     """Receives the access logs."""
 
 

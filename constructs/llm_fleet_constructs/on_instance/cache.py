@@ -16,7 +16,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -120,7 +120,7 @@ class Cache:
         self.aws.put(self.bucket, f"{self.prefix}/READY", hashlib.sha256(manifest).hexdigest().encode())
 
     @contextmanager
-    def renewed(self, etag: str) -> Iterator[None]:
+    def renewed(self, etag: str) -> Generator[None]:
         """Keep the lock fresh while the body runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._renew, args=(etag, done), daemon=True)

@@ -29,8 +29,8 @@ def run_ready(settings: Settings, aws: Aws, imds: Imds) -> None:
     """Bring the instance into service.
 
     Raises:
-        FatalError: a step failed for good, or two hours went by; the launch hook is abandoned first, so the group replaces
-        the instance.
+        FatalError: a step failed for good, or two hours went by; the launch hook is abandoned first, so the group
+            replaces the instance.
     """
     group = imds.need("tags/instance/aws:autoscaling:groupName")
     instance_id = imds.need("instance-id")
