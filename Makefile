@@ -29,7 +29,7 @@ lint: setup ## Check format, lint and types
 	@pyright --project localcloud/emulator
 
 snapshots: setup ## Rewrite the template and plan snapshots, to be read in git diff
-	@$(PY) -m pytest tests/templates --update-snapshots
+	@UPDATE_SNAPSHOTS=1 $(PY) -m pytest -q tests/templates
 
 synth: setup ## Write a pattern's templates to cdk.out: make synth PATTERN=startup-mvp
 	@test -n "$(PATTERN)" || { echo "synth: name the pattern, for example make synth PATTERN=startup-mvp" >&2; exit 2; }

@@ -1,4 +1,6 @@
-"""app.py as a process: a mistake is told before the CDK is imported, with exit code 2; through the CDK CLI with its exit code 1."""
+"""app.py as a process: a mistake is told before the CDK is imported, with exit code 2; through the CDK CLI with
+its exit code 1.
+"""
 
 from __future__ import annotations
 
