@@ -60,7 +60,7 @@ def _decoder_traits(keys: HubKeys) -> Traits | None:
     if isinstance(model_type, str) and model_type in TRAITS:
         return None if keys.problems else TRAITS[model_type]
     if model_type is None:
-        keys.report("model_type", "is missing", allowed=", ".join(sorted(TRAITS)))
+        keys.report("model_type", "is missing", allowed="the type of a decoder, such as llama, mistral or qwen3")
     else:
         keys.problems.append(unknown_choice(keys.where("model_type"), "model_type", str(model_type)[:80], TRAITS))
     return None
@@ -105,7 +105,7 @@ def _attentions(
     kv_heads = _kv_heads(keys, traits, heads)
     head_dim = keys.optional_size("head_dim", "attention_head_dim") or traits.defaults.get("head_dim")
     if head_dim is None:
-        if hidden % heads:
+        if hidden > 1 and hidden % heads:  # 1 stands for a size that is reported already
             keys.report("hidden_size", "is no multiple of the attention heads", hidden, f"a multiple of {heads}")
         head_dim = max(1, hidden // heads)
     window = Attention(heads, kv_heads, head_dim, gated=traits.gated_attention)

@@ -28,7 +28,9 @@ def read_weights(keys: HubKeys, has_experts: bool) -> Weights:
     Raises:
         InputError: that second file is no JSON.
     """
-    config = keys.raw("quantization_config") or _beside(keys)
+    config = keys.raw("quantization_config")
+    if config is None:
+        config = _beside(keys)
     if config is None:
         return _plain(keys)
     if not isinstance(config, dict):

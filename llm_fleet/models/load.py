@@ -78,7 +78,7 @@ def hub_config_path(name: str) -> Path | None:
     """The config.json that a name points at: a file, a folder that holds one, or any path that is meant as one."""
     path = Path(name)
     try:
-        if path.is_dir() and (name.startswith((".", "/", "~")) or (path / "config.json").is_file()):
+        if path.is_dir() and (name.startswith((".", "/")) or (path / "config.json").is_file()):
             return path / "config.json"
         return path if name.endswith(".json") or path.is_file() else None
     except (OSError, ValueError):  # a name too long, or with a zero byte, for a path
