@@ -109,7 +109,11 @@ OPTIONS = (
         ("plan", "startup-mvp", "-c", "precision=fp17", "-c", "purchase=never"),
         ("unknown precision", "unknown purchase"),
     ),
-    Row("a model that fits nowhere", override("model=deepseek-ai/DeepSeek-V4-Pro"), ("no type can serve",)),
+    Row(
+        "a model that fits nowhere in the region",
+        ("plan", "startup-mvp", "-c", "model=meta-llama/Llama-3.1-405B", "-c", "region=eu-west-3"),
+        ("no type can serve",),
+    ),
     Row(
         "a model too big for the families",
         ("plan", "startup-mvp", "-c", "model=meta-llama/Llama-3.1-405B", "-c", "instance_families=g5"),
@@ -121,7 +125,11 @@ OPTIONS = (
         ("precision", "bf16 does not run on T4"),
     ),
     Row("unknown type in the catalogue", ("catalog", "show", "g5.xlarg"), ("did you mean g5.xlarge?",)),
-    Row("unknown region in the catalogue", ("catalog", "show", "g5.xlarge", "--region", "us-est-1"), ("us-east-1",)),
+    Row(
+        "unknown region in the catalogue",
+        ("catalog", "show", "g5.xlarge", "--region", "us-east1"),
+        ("did you mean us-east-1?",),
+    ),
 )
 
 FILES = (
@@ -276,9 +284,9 @@ CONFIG_FILES = (
     ConfigRow("broken JSON", text="{", says=("config.json", "JSON")),
     ConfigRow("not a mapping", text="[1, 2]", says=("config.json", "mapping")),
     ConfigRow("empty file", text="", says=("config.json",)),
-    ConfigRow("empty mapping", text="{}", says=("hidden_size",)),
+    ConfigRow("empty mapping", text="{}", says=("model_type",)),
     ConfigRow("missing layers", {"num_hidden_layers": None}, says=("num_hidden_layers",)),
-    ConfigRow("layers as text", {"num_hidden_layers": "many"}, says=("num_hidden_layers", "'many'")),
+    ConfigRow("layers as text", {"num_hidden_layers": "many"}, says=("num_hidden_layers", "many")),
     ConfigRow("negative width", {"hidden_size": -4096}, says=("hidden_size", "-4096")),
     ConfigRow("zero heads", {"num_attention_heads": 0}, says=("num_attention_heads",)),
     ConfigRow("absurd width", {"hidden_size": 10**12}, says=("hidden_size",)),
