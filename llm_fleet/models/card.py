@@ -17,7 +17,7 @@ class Checkpoint:
     precision: str
     repository: str
     format: str
-    """How it is stored: safetensors16, w8a8, w8a16, awq, gptq, fp8, mxfp4, nvfp4."""
+    """How it is stored: safetensors16, safetensors32, w8a8, w8a16, w4a16, awq, gptq, fp8, mxfp4, nvfp4."""
     revision: str = ""
     source: str = ""
 
