@@ -44,7 +44,12 @@ class LocalCloud:
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> LocalCloud:
+    def start(self) -> None:
+        """Start the process and wait until it answers. `with` does this unless it was done before.
+
+        Raises:
+            LocalCloudError: it is not installed, ended, or stayed silent.
+        """
         python = ROOT / ".venv-cloud" / "bin" / "python"
         if not python.exists():
             raise LocalCloudError(f"{python.relative_to(ROOT)} is missing: run make setup")
@@ -61,14 +66,29 @@ class LocalCloud:
         try:
             self._wait_until_healthy(self._process)
         except BaseException:
-            self._stop()
+            self.stop()
             raise
+
+    def stop(self) -> None:
+        """Stop the process and all that it started. Stopping twice is no error."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        stop_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        stop_group(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def __enter__(self) -> LocalCloud:
+        if self._process is None:
+            self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self.stop()
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -119,16 +139,6 @@ class LocalCloud:
                 return
             time.sleep(0.1)
         raise LocalCloudError(f"the local cloud did not answer within {START_SECONDS} s; its log is {self.log}")
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        stop_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        stop_group(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def free_port() -> int:

@@ -53,6 +53,8 @@ class Alarm:
     periods: int
     breaching: int
     metrics: int
+    runs: tuple[str, ...]
+    """Services that its alarm actions call, such as autoscaling and sns."""
 
 
 @dataclass(frozen=True)
@@ -227,4 +229,5 @@ def _alarm(alarm: MetricAlarmTypeDef) -> Alarm:
         periods=periods,
         breaching=alarm.get("DatapointsToAlarm", periods),
         metrics=len(alarm.get("Metrics", [])) or 1,
+        runs=tuple(arn.split(":")[2] for arn in alarm.get("AlarmActions", [])),
     )

@@ -1,4 +1,4 @@
-"""Auto Scaling groups keep what CloudFormation gave them: mixed instances, rebalancing, warm-up, metrics, targets."""
+"""Auto Scaling groups keep what CloudFormation gave them: mixed instances, rebalancing, warm-up, metrics, hooks."""
 
 from typing import Any
 
@@ -35,15 +35,30 @@ KEPT_AS_GIVEN = (
 
 def install() -> None:
     """Keep the properties on the group's record and show them in DescribeAutoScalingGroups."""
-    extend("AWS::AutoScaling::AutoScalingGroup", keep_members)
+    extend("AWS::AutoScaling::AutoScalingGroup", keep_members, check)
     autoscaling._ACTION_MAP["DescribeAutoScalingGroups"] = describe_groups
 
 
+def check(properties: Properties) -> None:
+    """Refuse what AWS refuses.
+
+    Raises:
+        ValueError: the sizes contradict each other, or a launch template does not exist.
+    """
+    smallest, largest = int(properties["MinSize"]), int(properties["MaxSize"])
+    if smallest > largest:
+        raise ValueError(f"Max bound, {largest}, must be greater than or equal to min bound, {smallest}")
+    kept_members(properties)
+
+
 def keep_members(name: str, properties: Properties) -> dict[str, Any]:
-    """Put the members that ministack drops on the group's record. No further attributes."""
+    """Put the members that ministack drops on the group's record, and the hooks it was made with beside it."""
     group = autoscaling._asgs[name]
     group["KeptMembers"] = kept_members(properties)
     group["AvailabilityZones"] = zones_of(group["VPCZoneIdentifier"]) or group["AvailabilityZones"]
+    for hook in properties.get("LifecycleHookSpecificationList", []):
+        hook_name = hook["LifecycleHookName"]
+        autoscaling._hooks[f"{name}/{hook_name}"] = autoscaling._hook_record(name, hook_name, hook)
     return {}
 
 

@@ -10,7 +10,12 @@ Created = tuple[str, dict[str, Any]]  # the physical id (what Ref gives) and the
 Create = Callable[[str, Properties, str], Created]
 Delete = Callable[[str, Properties], None]
 Update = Callable[[str, Properties, Properties, str], Created]
+Check = Callable[[Properties], None]
 After = Callable[[str, Properties], dict[str, Any]]
+
+
+def allow_everything(properties: Properties) -> None:
+    """The check of a type whose properties ministack itself judges well enough."""
 
 
 def register(resource_type: str, create: Create, delete: Delete, update: Update | None = None) -> None:
@@ -28,16 +33,21 @@ def register(resource_type: str, create: Create, delete: Delete, update: Update 
     provisioners._RESOURCE_HANDLERS[resource_type] = handler
 
 
-def extend(resource_type: str, after: After) -> None:
-    """Run `after(physical_id, properties)` behind each create and update; what it returns joins the attributes."""
+def extend(resource_type: str, after: After, check: Check = allow_everything) -> None:
+    """Run `check(properties)` before each create and update and `after(physical_id, properties)` behind it.
+
+    A check that raises ValueError fails the resource before anything changed. What `after` returns joins the attributes.
+    """
     handler = provisioners._RESOURCE_HANDLERS[resource_type]
     create, update = handler["create"], handler["update"]
 
     def extended_create(logical_id: str, properties: Properties, stack: str) -> Created:
+        check(properties)
         physical_id, attributes = create(logical_id, properties, stack)
         return physical_id, {**attributes, **after(physical_id, properties)}
 
     def extended_update(physical_id: str, old: Properties, new: Properties, *rest: str) -> Created:
+        check(new)
         physical_id, attributes = update(physical_id, old, new, *rest)
         return physical_id, {**attributes, **after(physical_id, new)}
 

@@ -16,7 +16,7 @@ PRIVATE_NAMES = {
         "_ec2_sg_permissions",
         "_physical_name",
     ),
-    f"{_SERVICES}autoscaling": ("_ACTION_MAP", "_asgs", "_describe_asgs", "_member_xml"),
+    f"{_SERVICES}autoscaling": ("_ACTION_MAP", "_asgs", "_describe_asgs", "_hook_record", "_hooks", "_member_xml"),
     f"{_SERVICES}budgets": ("_create_budget", "_delete_budget", "_update_budget", "_notification_store"),
     f"{_SERVICES}cloudwatch": ("_composite_alarms", "_put_composite_alarm"),
     f"{_SERVICES}ec2": (
