@@ -36,7 +36,8 @@ def register(resource_type: str, create: Create, delete: Delete, update: Update 
 def extend(resource_type: str, after: After, check: Check = allow_everything) -> None:
     """Run `check(properties)` before each create and update and `after(physical_id, properties)` behind it.
 
-    A check that raises ValueError fails the resource before anything changed. What `after` returns joins the attributes.
+    A check that raises ValueError fails the resource before anything changed.
+    What `after` returns joins the attributes.
     """
     handler = provisioners._RESOURCE_HANDLERS[resource_type]
     create, update = handler["create"], handler["update"]
