@@ -107,14 +107,13 @@ def _weights(request: PoolRequest) -> Iterator[str]:
     weights = request.weights
     if weights.repository is None:
         yield (
-            f"no {request.precision} checkpoint of {request.card.name} is known: "
-            f"instances would refuse to start until the "
-            "pattern's weights.repository names one."
+            f"no {request.precision} checkpoint of {request.card.name} is known: instances would refuse to start "
+            "until the pattern's weights.repository names one."
         )
     elif weights.revision is None:
-        yield (f"the commit of {weights.repository} is not pinned (weights.revision); the first boot takes the newest.")
+        yield f"the commit of {weights.repository} is not pinned (weights.revision); the first boot takes the newest."
     if weights.gated:
-        yield (f"{request.card.name} is gated: put a Hub token into the secret {weights.token_secret_name}.")
+        yield f"{request.card.name} is gated: put a Hub token into the secret {weights.token_secret_name}."
 
 
 def deployment_cautions(pattern: Pattern, gateway_image: str | None) -> Iterator[str]:

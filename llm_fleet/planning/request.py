@@ -229,13 +229,12 @@ def _settle_weights(pool: Pool, resolved: ResolvedModel, precision: str) -> Weig
     sixteen = precision in SIXTEEN_BIT and card.native_precision in SIXTEEN_BIT
     if written.repository:
         repository, form = written.repository, precision
-    elif sixteen or precision == card.native_precision or resolved.precision == precision:
-        repository = resolved.repository or card.name
-        form = checkpoint.format if checkpoint else "safetensors16"
+    elif sixteen or precision in (card.native_precision, resolved.precision):
+        repository, form = resolved.repository or None, checkpoint.format if checkpoint else "safetensors16"
     elif checkpoint:
         repository, form = checkpoint.repository, checkpoint.format
     elif precision == "fp8" and card.native_precision in SIXTEEN_BIT:
-        repository, form = resolved.repository or card.name, "fp8-online"
+        repository, form = resolved.repository or None, "fp8-online"
     else:
         repository, form = None, precision
     return WeightsPlan(

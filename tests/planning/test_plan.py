@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from llm_fleet.catalog import load_catalog
+from llm_fleet.documents import CONFIGS
 from llm_fleet.errors import InputError
 from llm_fleet.patterns import pattern_names
 from llm_fleet.planning import FleetPlan, plan_fleet, plan_json_schema
@@ -222,7 +223,7 @@ def test_instance_families_limit_the_choices_and_the_rest_say_so() -> None:
 def test_an_override_that_empties_an_optional_pool_drops_it_reroutes_its_role_and_warns(tmp_path: Path) -> None:
     plan = plan_fleet("scaling-startup", {"instance_families": "g6e", "region": "us-east-1", "max_instances": "10"})
     assert {pool.role for pool in plan.pools} == {"cost_efficient", "batch_processing"}
-    text = Path("configs/patterns/scaling-startup.yaml").read_text()
+    text = (CONFIGS / "patterns" / "scaling-startup.yaml").read_text()
     start = text.index("  batch_processing:\n    required")
     path = tmp_path / "fleet.yaml"
     path.write_text(text[:start] + text[start:].replace("ttft_ms: 30000", "ttft_ms: 1"))
@@ -240,7 +241,9 @@ def test_an_override_that_empties_a_required_pool_is_an_error_with_the_smallest_
 
 def test_a_users_own_file_works_as_a_pattern_and_its_name_names_the_plan(tmp_path: Path) -> None:
     path = tmp_path / "ours.yaml"
-    path.write_text(Path("configs/patterns/startup-mvp.yaml").read_text().replace("name: startup-mvp", "name: Ours-1"))
+    path.write_text(
+        (CONFIGS / "patterns" / "startup-mvp.yaml").read_text().replace("name: startup-mvp", "name: Ours-1")
+    )
     assert plan_fleet(str(path)).pattern == "Ours-1"
 
 
@@ -266,3 +269,53 @@ def test_another_region_is_priced_and_zoned_there() -> None:
     for choice in plan.pools[0].choices:
         if choice.instance_type in us:
             assert choice.on_demand_usd_per_hour > us[choice.instance_type]
+
+
+def test_int8_of_the_articles_model_is_a_published_checkpoint() -> None:
+    weights = plan_fleet("startup-mvp").pools[0].weights
+    assert weights.repository == "RedHatAI/Llama-2-7b-chat-quantized.w8a8"
+
+
+def test_another_model_without_a_checkpoint_in_the_patterns_precision_keeps_its_own_and_says_so() -> None:
+    plan = plan_fleet("startup-mvp", {"model": "HuggingFaceTB/SmolLM3-3B"})
+    assert plan.pools[0].precision == "bf16"
+    assert any("no int8 checkpoint of HuggingFaceTB/SmolLM3-3B is known" in warning for warning in plan.warnings)
+
+
+def test_a_precision_that_was_asked_for_is_planned_without_a_checkpoint_but_its_weights_are_not_invented() -> None:
+    plan = plan_fleet("startup-mvp", {"model": "HuggingFaceTB/SmolLM3-3B", "precision": "int4"})
+    assert plan.pools[0].precision == "int4"
+    assert plan.pools[0].weights.repository is None
+    assert any("would refuse to start" in warning for warning in plan.warnings)
+
+
+def test_sixteen_bit_stays_sixteen_bit_in_the_models_own_kind() -> None:
+    assert plan_fleet("scaling-startup", {"model": "Qwen/Qwen2.5-7B-Instruct"}).pools[0].precision == "bf16"
+
+
+def test_a_quantised_repository_implies_its_precision() -> None:
+    pool = plan_fleet("scaling-startup", {"model": "Qwen/Qwen3-32B-FP8"}).pools[0]
+    assert (pool.precision, pool.weights.repository) == ("fp8", "Qwen/Qwen3-32B-FP8")
+
+
+def test_a_quantised_repository_contradicts_another_precision() -> None:
+    with pytest.raises(InputError, match="contradicts the model"):
+        plan_fleet("scaling-startup", {"model": "Qwen/Qwen3-32B-FP8", "precision": "int4"})
+
+
+def test_a_config_json_on_disk_is_planned_and_its_weights_are_asked_for(tmp_path: Path) -> None:
+    config = {
+        **{
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "torch_dtype": "bfloat16",
+        },
+        **{"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336},
+        **{"vocab_size": 128256, "max_position_embeddings": 8192},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    plan = plan_fleet("scaling-startup", {"model": str(tmp_path / "config.json")})
+    assert plan.pools[0].weights.repository is None
+    assert plan.pools[0].choices[0].memory.weights_gib * plan.pools[0].choices[0].tensor_parallel > 14
+    assert any("weights.repository names one" in warning for warning in plan.warnings)
