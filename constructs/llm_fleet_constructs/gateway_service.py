@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Annotations, CfnCondition, CfnParameter, Duration, Fn, Token
+from aws_cdk import Annotations, CfnCondition, CfnParameter, Duration, Fn, Stack, Token
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -138,9 +138,11 @@ class GatewayService(Construct):
         if props.image:
             return ecs.ContainerImage.from_registry(props.image), props.min_tasks, props.max_tasks
         parameter = CfnParameter(
-            self, "Image", default=NO_IMAGE, description="Container image URI of the gateway; none: no task runs"
+            Stack.of(self),  # at the top, so that its name in the template is the one a user types
+            "GatewayImage",
+            default=NO_IMAGE,
+            description="Container image URI of the gateway; none: no task runs",
         )
-        parameter.override_logical_id("GatewayImage")
         given = CfnCondition(
             self, "ImageGiven", expression=Fn.condition_not(Fn.condition_equals(parameter.value_as_string, NO_IMAGE))
         )
