@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llm_fleet.cli import main
+from llm_fleet.planning import plan_fleet
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("constructs/**/*.md")])
@@ -59,3 +60,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_shows_the_demo_of_the_plan_as_it_is_now() -> None:
+    assert f"Plan      {plan_fleet('startup-mvp').fingerprint()[:12]}" in (ROOT / "README.md").read_text()
