@@ -21,7 +21,7 @@ from llm_fleet_constructs.gateway_settings import GatewaySettings
 from llm_fleet_constructs.grants import allow
 from llm_fleet_constructs.instance_role import METRICS_WILDCARD
 from llm_fleet_constructs.metrics import NAMESPACE
-from llm_fleet_constructs.network import FleetNetwork
+from llm_fleet_constructs.network import VPC_INGRESS, FleetNetwork
 from llm_fleet_constructs.pool import Pool
 from llm_fleet_constructs.worker_registry import WorkerRegistry
 
@@ -30,7 +30,6 @@ SETTINGS_VARIABLE = "LLM_FLEET_SETTINGS"
 """Environment variable that holds the settings document."""
 NO_IMAGE = "none"
 PUBLIC_INGRESS = "The pattern asks for a public gateway: TLS with its certificate, and every request needs a key"
-PRIVATE_INGRESS = "Clients come from the VPC's own address range, which the rule cannot read before the VPC exists"
 USER = "65532"
 """Nobody in particular, and not root."""
 
@@ -229,7 +228,7 @@ class GatewayService(Construct):
             listener = balancer.add_listener("Http", port=80, protocol=elbv2.ApplicationProtocol.HTTP, open=False)
             listeners = [listener]
         clients = ec2.Peer.any_ipv4() if props.public else ec2.Peer.ipv4(props.network.cidr)
-        acknowledge(self.load_balancer, "AwsSolutions-EC23", PUBLIC_INGRESS if props.public else PRIVATE_INGRESS)
+        acknowledge(self.load_balancer, "AwsSolutions-EC23", PUBLIC_INGRESS if props.public else VPC_INGRESS)
         for each in listeners:
             each.connections.allow_default_port_from(clients, "Clients")
         return listener.add_targets(

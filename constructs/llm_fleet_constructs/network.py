@@ -9,6 +9,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from llm_fleet_constructs.acknowledgements import acknowledge
 from llm_fleet_constructs.escape_hatches import place_subnet_in_zone_id
 
 SERVICES_WITHOUT_INTERNET = (
@@ -25,6 +26,8 @@ SERVICES_WITHOUT_INTERNET = (
     "ssmmessages",
 )
 """What instances and gateway tasks call. ECR's layers come from S3, through the gateway endpoint."""
+
+VPC_INGRESS = "Callers come from the VPC's own address range, which the rule cannot read before the VPC exists"
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,19 @@ class FleetNetwork(Construct):
 
     def _reach_services_without_internet(self, vpc: ec2.Vpc) -> None:
         subnets = ec2.SubnetSelection(subnets=list(self._private.values()))
+        guard = ec2.SecurityGroup(
+            self, "Endpoints", vpc=vpc, description="Endpoints of services", allow_all_outbound=False
+        )
+        guard.add_ingress_rule(ec2.Peer.ipv4(vpc.vpc_cidr_block), ec2.Port.tcp(443), "From the VPC")
+        acknowledge(guard, "AwsSolutions-EC23", VPC_INGRESS)
         for name in SERVICES_WITHOUT_INTERNET:
-            service = ec2.InterfaceVpcEndpointAwsService(name)
-            vpc.add_interface_endpoint(f"Endpoint-{name}", service=service, subnets=subnets)
+            vpc.add_interface_endpoint(
+                f"Endpoint-{name}",
+                service=ec2.InterfaceVpcEndpointAwsService(name),
+                subnets=subnets,
+                security_groups=[guard],
+                open=False,
+            )
 
     @property
     def zone_ids(self) -> tuple[str, ...]:
