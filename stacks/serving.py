@@ -12,7 +12,6 @@ from llm_fleet_constructs.alarm_topic import AlarmTopic, AlarmTopicProps
 from llm_fleet_constructs.alarms import Alarms, gateway_watches, pool_watches
 from llm_fleet_constructs.budget import FleetBudget, FleetBudgetProps
 from llm_fleet_constructs.dashboard import FleetDashboard, FleetDashboardProps
-from llm_fleet_constructs.gateway_metrics import GatewayMetrics
 from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceProps
 from llm_fleet_constructs.gateway_settings import GatewaySettings, GatewaySettingsProps
 from llm_fleet_constructs.pool import Pool, PoolProps
@@ -89,8 +88,7 @@ class ServingStack(Stack):
         topic = AlarmTopic(
             self, "AlarmTopic", AlarmTopicProps(key=self._foundation.key, email=plan.deployment.alarm_email)
         ).topic
-        gateway_metrics = GatewayMetrics(self.gateway.load_balancer, self.gateway.target_group, self.gateway.service)
-        watches = gateway_watches(gateway_metrics, runs=plan.deployment.gateway.image is not None)
+        watches = gateway_watches(self.gateway.metrics, runs=plan.deployment.gateway.image is not None)
         alarms = Alarms(self, "GatewayAlarms", topic, watches).alarms
         for pool in self.pools:
             id = f"{POOL_IDS[pool.plan.role]}Alarms"
@@ -101,7 +99,7 @@ class ServingStack(Stack):
             self,
             "Dashboard",
             FleetDashboardProps(
-                title=f"{plan.pattern}: {plan.description}", gateway=gateway_metrics, pools=pools, alarms=alarms
+                title=f"{plan.pattern}: {plan.description}", gateway=self.gateway.metrics, pools=pools, alarms=alarms
             ),
         )
 

@@ -73,11 +73,11 @@ def _pool_row(plan: PoolPlan, metrics: PoolMetrics) -> list[cloudwatch.IWidget]:
         *(_mark(step.above_backlog_per_unit, f"+{step.add_units} above") for step in rules.steps_out[:1]),
     ]
     sizes = [metrics.units_in_service(), metrics.units_pending(), metrics.units_desired()]
-    work = [metrics.own_backlog(), metrics.messages_visible(), metrics.own_in_flight(), metrics.messages_leased()]
+    work = [metrics.own_backlog(), metrics.work.metric_visible(), metrics.own_in_flight(), metrics.work.metric_leased()]
     return [
         _graph(f"{plan.role}: backlog per ordered unit", [metrics.backlog_per_ordered_unit()], marks=marks),
         _graph(f"{plan.role}: capacity units", sizes, marks=[_mark(rules.max_units, "largest")]),
-        _graph(f"{plan.role}: requests waiting and running", work, right=[metrics.dead_letter_count()]),
+        _graph(f"{plan.role}: requests waiting and running", work, right=[metrics.work.metric_dead_letters()]),
         _graph(
             f"{plan.role}: ms to first token",
             [metrics.time_to_first_token_ms()],

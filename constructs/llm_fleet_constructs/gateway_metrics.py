@@ -8,7 +8,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 
-from llm_fleet_constructs.metrics import PERIOD
+from llm_fleet_constructs.work_queue import PERIOD
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aws_cdk import Annotations, CfnCondition, CfnParameter, Duration, Fn, Stack, Token
 from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
@@ -17,6 +18,7 @@ from constructs import Construct
 
 from llm_fleet_constructs.acknowledgements import acknowledge
 from llm_fleet_constructs.batch_store import BatchStore
+from llm_fleet_constructs.gateway_metrics import GatewayMetrics
 from llm_fleet_constructs.gateway_settings import GatewaySettings
 from llm_fleet_constructs.grants import allow
 from llm_fleet_constructs.instance_role import METRICS_WILDCARD
@@ -104,6 +106,8 @@ class GatewayService(Construct):
         self.connections = self.service.connections
         """Of the tasks."""
         self.target_group = self._listen()
+        self.metrics = GatewayMetrics(self.load_balancer, self.target_group, self.service)
+        """Its figures."""
         self._scale(min_tasks, max_tasks)
         for pool in props.pools:
             pool.connections.allow_from(self.service, pool.engine_ports, "Gateway to engines")
@@ -111,6 +115,14 @@ class GatewayService(Construct):
         scheme = "https" if props.certificate_arn else "http"
         self.url = f"{scheme}://{self.load_balancer.load_balancer_dns_name}/v1"
         """Base URL for OpenAI clients."""
+
+    def metric_requests(self) -> cloudwatch.Metric:
+        """Requests a minute; more figures in `metrics`."""
+        return self.metrics.requests()
+
+    def metric_error_percent(self) -> cloudwatch.MathExpression:
+        """Share of requests that ended with a server error."""
+        return self.metrics.error_percent()
 
     def _load_balancer(self) -> elbv2.ApplicationLoadBalancer:
         props = self._props

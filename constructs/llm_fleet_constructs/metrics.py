@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aws_cdk import Duration
 from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_sqs as sqs
 
 from llm_fleet.planning.plan import StepIn
+from llm_fleet_constructs.work_queue import PERIOD, WorkQueue
 
 NAMESPACE = "LlmFleet"
-PERIOD = Duration.seconds(60)
-"""Of every metric: SQS and group metrics exist once a minute, and one expression needs one period."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class PoolMetrics:
 
     Smallest use:
 
-        metrics = PoolMetrics("startup-mvp", "cost_efficient", queue, dead_letters, group)
+        metrics = PoolMetrics("startup-mvp", "cost_efficient", work, group)
         metrics.backlog_per_ordered_unit()
     """
 
@@ -38,10 +35,8 @@ class PoolMetrics:
     """Pattern's name, as a dimension."""
     pool: str
     """The pool's role, as a dimension."""
-    queue: sqs.Queue
+    work: WorkQueue
     """Where its work waits."""
-    dead_letters: sqs.Queue
-    """Where its poison lies."""
     group: autoscaling.AutoScalingGroup
     """Its instances; sizes are counted in capacity units."""
 
@@ -56,22 +51,6 @@ class PoolMetrics:
     def time_to_first_token_ms(self) -> cloudwatch.Metric:
         """Mean time to first token in milliseconds; no datapoint without requests."""
         return self._own("TimeToFirstToken", "Average")
-
-    def messages_visible(self) -> cloudwatch.Metric:
-        """Messages waiting in the queue; a minute or more old, absent while the queue sleeps."""
-        return self.queue.metric_approximate_number_of_messages_visible(statistic="Maximum", period=PERIOD)
-
-    def messages_leased(self) -> cloudwatch.Metric:
-        """Messages that workers hold."""
-        return self.queue.metric_approximate_number_of_messages_not_visible(statistic="Maximum", period=PERIOD)
-
-    def oldest_message_s(self) -> cloudwatch.Metric:
-        """Age of the oldest message in seconds. SQS leaves out messages received three times or more."""
-        return self.queue.metric_approximate_age_of_oldest_message(statistic="Maximum", period=PERIOD)
-
-    def dead_letter_count(self) -> cloudwatch.Metric:
-        """Messages in the dead-letter queue."""
-        return self.dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=PERIOD)
 
     def units_in_service(self) -> cloudwatch.Metric:
         """Capacity units that serve: the launch hook holds an instance back until it generated a token."""
@@ -166,14 +145,14 @@ class PoolMetrics:
                 "desired": self.units_desired(),
                 "ttft": self.time_to_first_token_ms(),
                 "own_in_flight": self.own_in_flight(),
-                "leased": self.messages_leased(),
+                "leased": self.work.metric_leased(),
             },
             period=PERIOD,
             label="spare capacity",
         )
 
     def _backlog(self) -> dict[str, cloudwatch.IMetric]:
-        return {"own_backlog": self.own_backlog(), "visible": self.messages_visible()}
+        return {"own_backlog": self.own_backlog(), "visible": self.work.metric_visible()}
 
     def _own(self, name: str, statistic: str) -> cloudwatch.Metric:
         return cloudwatch.Metric(

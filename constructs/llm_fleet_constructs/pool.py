@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aws_cdk import Duration, Stack, Tags
 from aws_cdk import aws_autoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -103,11 +104,19 @@ class Pool(Construct):
         self._role = self._instance_role(props)
         self.group = self._group(props, self._launch_template(props))
         self._role.grant_own_hooks(self.group)
-        self.metrics = PoolMetrics(props.pattern, plan.role, self.work.queue, self.work.dead_letters, self.group)
+        self.metrics = PoolMetrics(props.pattern, plan.role, self.work, self.group)
         self.scaling = PoolScaling(
             self, "Scaling", PoolScalingProps(group=self.group, metrics=self.metrics, rules=plan.scaling)
         )
         Tags.of(self).add("llm-fleet:pool", plan.role)
+
+    def metric_backlog(self) -> cloudwatch.MathExpression:
+        """Requests that wait for this pool; more of its figures in `metrics`."""
+        return self.metrics.backlog()
+
+    def metric_units_in_service(self) -> cloudwatch.Metric:
+        """Capacity units that serve."""
+        return self.metrics.units_in_service()
 
     def grant_wake(self, grantee: iam.IGrantable) -> None:
         """Start instances of this pool, at once and without waiting for an alarm."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from llm_fleet_constructs.grants import allow, allow_key
+
+PERIOD = Duration.seconds(60)
+"""Of every metric of the fleet: SQS and group metrics exist once a minute, and one expression needs one period."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,22 @@ class WorkQueue(Construct):
             visibility_timeout=Duration.seconds(props.visibility_timeout_s),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=props.max_receives),
         )
+
+    def metric_visible(self) -> cloudwatch.Metric:
+        """Messages waiting; a minute or more old, absent while the queue sleeps."""
+        return self.queue.metric_approximate_number_of_messages_visible(statistic="Maximum", period=PERIOD)
+
+    def metric_leased(self) -> cloudwatch.Metric:
+        """Messages that workers hold."""
+        return self.queue.metric_approximate_number_of_messages_not_visible(statistic="Maximum", period=PERIOD)
+
+    def metric_oldest_s(self) -> cloudwatch.Metric:
+        """Age of the oldest message in seconds. SQS leaves out messages received three times or more."""
+        return self.queue.metric_approximate_age_of_oldest_message(statistic="Maximum", period=PERIOD)
+
+    def metric_dead_letters(self) -> cloudwatch.Metric:
+        """Messages in the dead-letter queue."""
+        return self.dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=PERIOD)
 
     def grant_send(self, grantee: iam.IGrantable) -> None:
         """Put messages and read how many wait."""
