@@ -18,15 +18,16 @@ def record(name: str, ratios: Mapping[str, float], figures: Mapping[str, Sequenc
     """Write the file whole (temporary file, then rename) and print the ratios."""
     versions = {"python": platform.python_version()}
     versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    rounded = {key: round(value, 4) for key, value in ratios.items()}
     result = {
         "command": f"make bench-{name}",
         "versions": versions,
-        "ratios": {key: round(value, 4) for key, value in ratios.items()},
+        "ratios": rounded,
         "figures": {key: [round(value, 5) for value in values] for key, values in figures.items()},
     }
     RESULTS.mkdir(exist_ok=True)
     draft = RESULTS / f".{name}.json"
     draft.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(draft, RESULTS / f"{name}.json")
-    for key, value in result["ratios"].items():
+    for key, value in rounded.items():
         sys.stdout.write(f"{name}: {key} = {value}\n")
