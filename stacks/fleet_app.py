@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from aws_cdk import App, Tags, Validations
-from cdk_nag import AwsSolutionsChecks
 
 from llm_fleet.planning.plan import FleetPlan
 from stacks.foundation import FoundationStack
@@ -26,6 +25,8 @@ def build_app(
     """
     app = App(context=dict(context), outdir=outdir, analytics_reporting=False)
     if nag:
+        from cdk_nag import AwsSolutionsChecks  # loads a module of its own into Node: not when nobody asks for it
+
         Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     for plan in plans:
         foundation = FoundationStack(app, plan)

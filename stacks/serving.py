@@ -14,6 +14,7 @@ from llm_fleet_constructs.budget import FleetBudget, FleetBudgetProps
 from llm_fleet_constructs.dashboard import FleetDashboard, FleetDashboardProps
 from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceProps
 from llm_fleet_constructs.gateway_settings import GatewaySettings, GatewaySettingsProps
+from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool import Pool, PoolProps
 from stacks.foundation import FoundationStack
 
@@ -67,7 +68,7 @@ class ServingStack(Stack):
         gateway = plan.deployment.gateway
         props = GatewayServiceProps(
             network=foundation.network,
-            zone_ids=gateway_zones(plan, foundation.network.zone_ids),
+            zone_ids=gateway_zones(plan, foundation.network),
             pools=self.pools,
             settings=GatewaySettings(self, "GatewaySettings", settings_props),
             batches=foundation.batches,
@@ -114,8 +115,8 @@ class ServingStack(Stack):
             CfnOutput(self, f"{name}Queue", value=pool.work.queue.queue_url)
 
 
-def gateway_zones(plan: FleetPlan, network_zone_ids: tuple[str, ...]) -> tuple[str, ...]:
+def gateway_zones(plan: FleetPlan, network: FleetNetwork) -> tuple[str, ...]:
     """Three zones of the network, those with pools first: answers then cross fewer zones."""
+    possible = network.public_zone_ids if plan.deployment.gateway.public else network.zone_ids
     with_pools = [zone for pool in plan.pools for zone in pool.zone_ids]
-    ordered = dict.fromkeys(zone for zone in (*with_pools, *network_zone_ids) if zone in network_zone_ids)
-    return tuple(ordered)[:3]
+    return tuple(dict.fromkeys(zone for zone in (*with_pools, *possible) if zone in possible))[:3]

@@ -46,9 +46,9 @@ def accept_wildcards(holder: IConstruct, resources: Sequence[str], owner: IConst
     """
     reader = Stack.of(holder)
     for arn in resources:
-        text = printed(arn, owner=Stack.of(owner) if owner else reader, reader=reader)
-        if "*" not in text:
+        if "*" not in arn:
             continue
+        text = printed(arn, owner=Stack.of(owner) if owner else reader, reader=reader)
         if not because:
             raise ValueError(f"a grant on {text} needs wildcard_because: why no narrower resource will do")
         acknowledge(holder, f"AwsSolutions-IAM5[Resource::{text}]", because)

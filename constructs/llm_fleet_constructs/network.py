@@ -150,6 +150,11 @@ class FleetNetwork(Construct):
         """Zones with a private subnet."""
         return tuple(self._private)
 
+    @property
+    def public_zone_ids(self) -> tuple[str, ...]:
+        """Zones with a public subnet."""
+        return tuple(self._public)
+
     def private_subnets(self, zone_ids: Sequence[str]) -> ec2.SubnetSelection:
         """The private subnets of these zones.
 

@@ -122,7 +122,7 @@ def test_units_start_what_lies_where_the_bundle_is_unpacked(pool: PoolPlan) -> N
 def test_times_to_stop_nest_engine_in_container_in_unit_in_hook(pool: PoolPlan) -> None:
     stop = StopTimes.within_hook(pool.scaling.drain_seconds)
     service = sections(render_units(pool)["llm-engine@.service"])["Service"]
-    assert f"docker stop --time {stop.container_s} " in service["ExecStop"]
+    assert f"docker stop -t {stop.container_s} " in service["ExecStop"]
     assert int(service["TimeoutStopSec"]) == stop.unit_s
     assert pool.scaling.drain_seconds == stop.engine_s < stop.container_s < stop.unit_s < stop.hook_s
 

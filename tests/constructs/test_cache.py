@@ -97,6 +97,12 @@ def test_a_lock_that_nobody_renews_is_taken_over(cloud: Cloud, tmp_path: Path) -
     assert (tmp_path / "m" / ".ok").exists()
 
 
+def test_an_instance_that_failed_once_goes_on_with_its_own_lock(cloud: Cloud, tmp_path: Path) -> None:
+    assert entry(cloud, "i-1").claim() is not None
+    entry(cloud, "i-1").bring(tmp_path / "m", make_model)
+    assert (tmp_path / "m" / ".ok").exists()
+
+
 def test_a_fresh_lock_is_respected(cloud: Cloud) -> None:
     assert entry(cloud, "i-1").claim() is not None
     waiting = threading.Thread(target=entry(cloud, "i-2").claim, daemon=True)

@@ -24,7 +24,7 @@ def test_scale_in_drains_with_the_pools_time_and_lets_the_hook_go(
 ) -> None:
     instance.texts["autoscaling/target-lifecycle-state"] = "Terminated"
     watch(settings, cloud.aws, instance.imds)
-    assert f"stop --time {settings.drain_s} engine-0" in fast_leave.read_text()
+    assert f"stop -t {settings.drain_s} engine-0" in fast_leave.read_text()
     assert hook_calls(cloud) == [("drain", "CONTINUE")]
 
 
@@ -33,7 +33,7 @@ def test_a_spot_notice_drains_within_the_two_minutes(
 ) -> None:
     instance.texts["spot/instance-action"] = '{"action":"terminate"}'
     watch(settings, cloud.aws, instance.imds)
-    assert "stop --time 100 engine-0" in fast_leave.read_text()
+    assert "stop -t 100 engine-0" in fast_leave.read_text()
 
 
 def test_an_instance_in_service_stays(settings: Settings, cloud: Cloud, instance: Instance, fast_leave: Path) -> None:

@@ -144,9 +144,14 @@ class Cache:
         if etag is not None:
             return etag
         held = self.aws.head(self.bucket, f"{self.prefix}/fill.lock")
-        if held is not None and _age_s(held.modified) > STALE_S:
+        if held is not None and (_age_s(held.modified) > STALE_S or self._is_mine()):
             return self._write_lock("--if-match", held.etag)
         return None
+
+    def _is_mine(self) -> bool:
+        """Whether this very instance wrote the lock, in an attempt that failed or before a reboot."""
+        body = self.aws.get(self.bucket, f"{self.prefix}/fill.lock")
+        return body is not None and json.loads(body)["owner"] == self.owner
 
     def _write_lock(self, *condition: str) -> str | None:
         body = json.dumps({"owner": self.owner, "at": datetime.now(UTC).isoformat()}).encode()

@@ -41,7 +41,7 @@ def leave(settings: Settings, aws: Aws, imds: Imds, budget_s: int) -> None:
     print(f"leaving; {replicas} engines get {budget_s} s to finish", flush=True)
     names = [f"engine-{replica}" for replica in range(replicas)]
     # SIGTERM through docker first: it takes the budget at hand, which systemd's own timeout does not know.
-    subprocess.run(["docker", "stop", "--time", str(budget_s), *names], check=False)
+    subprocess.run(["docker", "stop", "-t", str(budget_s), *names], check=False)
     subprocess.run(
         ["systemctl", "stop", *(f"llm-engine@{replica}.service" for replica in range(replicas))], check=False
     )
