@@ -7,12 +7,13 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PYTHON ?= python3
 PY := .venv/bin/python
+COMPILE = uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 BENCHES := $(filter-out bench-_%,$(patsubst bench/%.py,bench-%,$(sort $(wildcard bench/*.py))))
 
 .PHONY: help setup demo test lint snapshots synth bench accept-replacement lock clean
 
 help: ## List these verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-20s %s\n' "$$verb" "$$text"; done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.ready node_modules/.ready .venv-cloud/.ready ## Install everything into this folder; leaves .venv/bin/llm-fleet
 
@@ -44,9 +45,9 @@ accept-replacement: setup ## Accept that a change replaces a stateful resource: 
 	@test -n "$(ID)" || { echo "accept-replacement: name the logical id, for example make accept-replacement ID=WeightsBucket1234" >&2; exit 2; }
 	@$(PY) -m tests.templates.ledger accept $(ID)
 
-lock: setup ## Compile requirements/*.txt and package-lock.json anew
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml requirements/dev.in -o requirements/dev.txt
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' requirements/cloud.in -o requirements/cloud.txt
+lock: setup ## Compile requirements/*.txt and package-lock.json anew; make lock UPGRADE=--upgrade takes newer versions
+	@$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) requirements/cloud.in -o requirements/cloud.txt
 	@npm install --package-lock-only --ignore-scripts --loglevel=error
 
 clean: ## Remove everything that setup and the other verbs made

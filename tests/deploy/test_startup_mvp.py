@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ def test_the_outputs_trace_what_runs_to_its_plan(fleet: Fleet, deployed: Path) -
     plan = plan_fleet(PATTERN)
     assert fleet.outputs["PlanFingerprint"] == plan.fingerprint()
     assert (deployed / f"{PATTERN}.plan.json").read_text() == plan.to_json()
+
+
+def test_a_deployment_that_is_not_the_plan_is_found_out(fleet: Fleet) -> None:
+    (pool,) = plan_fleet(PATTERN).pools
+    smaller = replace(fleet, groups={POOL: replace(fleet.groups[POOL], max_units=8)})
+    differing = [fact for fact in compare(pool, smaller) if not fact.agrees]
+    assert [(fact.name, fact.planned, fact.found) for fact in differing] == [("size, units", "1 to 10", "1 to 8")]
 
 
 def test_deploying_the_same_plan_again_changes_nothing(cloud: LocalCloud, deployed: Path, fleet: Fleet) -> None:
