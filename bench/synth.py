@@ -2,7 +2,10 @@
 
 Both run as whole processes, in pairs, each pair in the other order than the one before, with the feature flags of
 cdk.json, without cdk-nag, on the Node of the virtual environment. `tests/bench` keeps the two alike. Aim: a ratio of at
-most 1.10. On a busy machine the pairs' own ratios and the CPU times say more than the medians of wall clock.
+most 1.10.
+
+The load average before each pair stands beside the figures: with other work on the machine, more running than it has
+cores, no ratio of them means anything.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ def main() -> None:
     for words in sides.values():
         synthesize(words)
     figures: dict[str, list[float]] = {f"{side}_{unit}": [] for unit in ("s", "cpu_s") for side in sides}
+    figures["load_average_1min"] = []
     for pair in range(PAIRS):
+        figures["load_average_1min"].append(os.getloadavg()[0])
         for side in sorted(sides, reverse=bool(pair % 2)):
             wall_s, cpu_s = synthesize(sides[side])
             figures[f"{side}_s"].append(wall_s)
