@@ -31,7 +31,7 @@ PORT = 8080
 SETTINGS_VARIABLE = "LLM_FLEET_SETTINGS"
 """Environment variable that holds the settings document."""
 NO_IMAGE = "none"
-PUBLIC_INGRESS = "The pattern asks for a public gateway: TLS with its certificate, and every request needs a key"
+PUBLIC_INGRESS = "The pattern asks for a public gateway; it speaks TLS with the given certificate"
 USER = "65532"
 """Nobody in particular, and not root."""
 
@@ -85,10 +85,8 @@ class GatewayService(Construct):
 
     Smallest use:
 
-        GatewayService(self, "Gateway", GatewayServiceProps(network=network, zone_ids=zones, pools=[pool],
-        settings=settings,
-                                                            batches=batches, registry=registry, log_group=logs,
-                                                            access_logs=bucket))
+        props = GatewayServiceProps(network, zones, [pool], settings, batches, registry, log_group, access_logs)
+        GatewayService(self, "Gateway", props)
 
     Without an image the service stands at zero tasks, and synthesis warns.
     """

@@ -14,6 +14,7 @@ from constructs import Construct
 
 from llm_fleet.planning.plan import PoolPlan
 from llm_fleet_constructs.batch_store import BatchStore
+from llm_fleet_constructs.boot.engine_arguments import KEEP_ALIVE_S
 from llm_fleet_constructs.boot.settings import ENGINE_PORT
 from llm_fleet_constructs.metrics import NAMESPACE
 from llm_fleet_constructs.pool import Pool
@@ -87,6 +88,7 @@ def _pool(pool: Pool, plan: PoolPlan) -> dict[str, Any]:
         "served_model_name": plan.served_model_name,
         "max_model_len_tokens": min(choice.max_model_len_tokens for choice in plan.choices),
         "engine_port": ENGINE_PORT,
+        "engine_keep_alive_seconds": KEEP_ALIVE_S,
         "units_per_instance": plan.scaling.units_per_instance,
         "max_units": plan.scaling.max_units,
         "in_flight_per_unit": plan.scaling.step_in.in_flight_per_unit,

@@ -27,6 +27,7 @@ from llm_fleet_constructs.boot.settings import (
     TERMINATE_HOOK,
     PoolSurroundings,
     StopTimes,
+    artifact_keys,
     pool_settings,
 )
 from llm_fleet_constructs.escape_hatches import hooks_from_the_first_instance
@@ -74,9 +75,8 @@ class Pool(Construct):
 
     Smallest use:
 
-        pool = Pool(self, "Batch", PoolProps(pattern="mine", plan=plan.pools[0], network=network, key=key,
-        weights=weights,
-                                             batches=batches, registry=registry, log_group=log_group))
+        props = PoolProps("mine", plan.pools[0], network, key, weights, batches, registry, log_group)
+        pool = Pool(self, "Batch", props)
         pool.connections.allow_from(gateway, pool.engine_ports)
         pool.grant_wake(gateway_role)
 
@@ -91,7 +91,6 @@ class Pool(Construct):
     def __init__(self, scope: Construct, id: str, props: PoolProps) -> None:
         super().__init__(scope, id)
         plan = props.plan
-        self.role_name = plan.role
         self.plan = plan
         self.engine_ports = ec2.Port.tcp_range(
             ENGINE_PORT, ENGINE_PORT + max(choice.replicas for choice in plan.choices) - 1
@@ -124,14 +123,14 @@ class Pool(Construct):
         allow(grantee, wake, [self.group.auto_scaling_group_arn], owner=self, wildcard_because=GROUP_ARN_WILDCARD)
 
     def _instance_role(self, props: PoolProps) -> InstanceRole:
-        plan, role_props = props.plan, None
+        plan = props.plan
         secret = plan.weights.token_secret_name if plan.weights.gated else None
         role_props = InstanceRoleProps(
             log_group=props.log_group, engine_image=plan.engine.image, token_secret_name=secret
         )
         role = InstanceRole(self, "Role", role_props)
         prefixes = [f"weights/{plan.weights.repository}"] if plan.weights.repository else []
-        prefixes += ["artifacts"] if plan.engine.static_shapes else []
+        prefixes += artifact_keys(plan)
         if prefixes:
             props.weights.grant_fill(role.role, *prefixes)
         self.work.grant_consume(role.role)
@@ -261,9 +260,7 @@ def _root_device_name(ami_parameter: str) -> str:
 
 
 def _volume_gib(plan: PoolPlan) -> int:
-    """Room for the system and, on types without NVMe, for weights with what is compiled from them (taken as large
-    as the weights).
-    """
+    """Room for the system, and for the weights of types without NVMe, twice where as much is compiled from them."""
     weights_gib = max(choice.memory.weights_gib * choice.tensor_parallel for choice in plan.choices)
     return SYSTEM_VOLUME_GIB + 10 * math.ceil(weights_gib * (2 if plan.engine.static_shapes else 1) * 1.2 / 10)
 
@@ -287,9 +284,7 @@ def _distribution(plan: PoolPlan) -> autoscaling.InstancesDistribution:
 
 
 def _hooks(plan: PoolPlan) -> Sequence[autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty]:
-    """Launch: an instance that never generated a token is thrown away. Terminate: goes on whatever the drain came
-    to.
-    """
+    """Launch: an instance that never generated a token is thrown away. Terminate: goes on, however the drain went."""
     hook = autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty
     return [
         hook(

@@ -69,7 +69,7 @@ class WeightsCache(Construct):
             ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
             objects,
             owner=self.bucket,
-            wildcard_because="File names are the model's or the compiler's; the prefix is this pool's own",
+            wildcard_because="File names are the model's or the compiler's; the prefix is one model or one compilation",
         )
         listed = {"StringLike": {"s3:prefix": [f"{prefix}/*" for prefix in prefixes]}}
         allow(grantee, ["s3:ListBucket"], [self.bucket.bucket_arn], owner=self.bucket, conditions=listed)

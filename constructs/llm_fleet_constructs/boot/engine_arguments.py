@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from llm_fleet.planning.plan import Choice, EnginePlan, PoolPlan
 
 KEEP_ALIVE_S = 620
-"""Above the gateway's idle time on its connections, so that the engine never closes one that the gateway is about
-to use.
-"""
+"""How long an engine keeps an idle connection. The gateway's settings name it: the gateway must let go first."""
 ENGINE_READY_S = 3600
 """vLLM's own limit on its start, 600 s by default, is too short for large weights and for compiling."""
 NEURON_BLOCK_SIZE = 32

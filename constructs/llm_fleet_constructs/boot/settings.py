@@ -121,6 +121,13 @@ def pool_settings(pool: PoolPlan, around: PoolSurroundings) -> dict[str, Any]:
     }
 
 
+def artifact_keys(pool: PoolPlan) -> list[str]:
+    """Where the pool's compiled artefacts lie in the cache, one place a choice; none where nothing is compiled."""
+    stop = StopTimes.within_hook(pool.scaling.drain_seconds)
+    keys = (artifacts_key(pool, engine_arguments(pool, choice, stop.engine_s)) for choice in pool.choices)
+    return sorted({key for key in keys if key is not None})
+
+
 def _instance_type(pool: PoolPlan, choice: Choice, stop: StopTimes) -> dict[str, Any]:
     arguments = engine_arguments(pool, choice, stop.engine_s)
     return {
