@@ -106,6 +106,7 @@ class ScalingRules(Part):
 class Weights(Part):
     """Where weights come from: the Hub, cached in S3. A gated model needs a token in Secrets Manager."""
 
+    source: Literal["hub"] = "hub"
     repository: ModelName | None = None
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     token_secret_name: Annotated[str, Field(min_length=1, max_length=512)] = "llm-fleet/hub-token"

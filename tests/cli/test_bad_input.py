@@ -260,9 +260,7 @@ FILES = (
         ("private_subnet_ids",),
     ),
     FileRow("bad ami", "purchase:", "ami_id: ami-xyz\n    purchase:", ("ami_id",)),
-    FileRow(
-        "branch instead of commit", "purchase:", "weights: {revision: main}\n    purchase:", ("revision", "right form")
-    ),
+    FileRow("branch instead of commit", "{source: hub,", "{source: hub, revision: main,", ("revision", "right form")),
     FileRow(
         "duplicate key", "precision: int8", "precision: int8\nprecision: fp16", ("stands twice", "first on line 6")
     ),
