@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -43,9 +44,27 @@ def synthesize(app: App, plans: Sequence[FleetPlan]) -> Path:
         RuntimeError: a finding of cdk-nag or of the CDK's own validation.
     """
     folder = Path(app.synth().directory)
+    for metadata in sorted(folder.glob("*.metadata.json")):
+        _write_whole(metadata, _without_traces(metadata.read_text(encoding="utf-8")))
     for plan in plans:
         _write_whole(folder / f"{plan.pattern}.plan.json", plan.to_json())
     return folder
+
+
+def _without_traces(metadata: str) -> str:
+    """Metadata without stack traces: they hold the temporary folder of this run's Node, and nothing else in an
+    assembly does.
+    """
+    entries: dict[str, list[dict[str, Any]]] = json.loads(metadata)
+    kept = {
+        path: [
+            {key: value for key, value in entry.items() if key != "trace"}
+            for entry in found
+            if entry["type"] != "aws:cdk:creationStack"
+        ]
+        for path, found in entries.items()
+    }
+    return json.dumps({path: found for path, found in kept.items() if found}, indent=1) + "\n"
 
 
 def _write_whole(path: Path, text: str) -> None:
