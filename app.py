@@ -24,7 +24,6 @@ from llm_fleet.errors import InputError, Problem, nearest_of, unknown_choice  # 
 from llm_fleet.patterns import OVERRIDE_KEYS, pattern_names  # noqa: E402
 from llm_fleet.patterns.overrides import parse_assignments  # noqa: E402
 from llm_fleet.planning import FleetPlan, plan_fleet  # noqa: E402
-from stacks.existing_vpc import existing_vpc_problems  # noqa: E402
 
 KEYS = ("pattern", *OVERRIDE_KEYS, "nag")
 NAG_WORDS = ("on", "off")
@@ -72,10 +71,7 @@ def requested_plans(context: Mapping[str, Any]) -> list[FleetPlan]:
         )
     if problems:
         raise InputError(problems)
-    plans = [plan_fleet(pattern, asked)] if pattern is not None else [plan_fleet(name, {}) for name in pattern_names()]
-    if lacking := [problem for plan in plans for problem in existing_vpc_problems(plan)]:
-        raise InputError(lacking)
-    return plans
+    return [plan_fleet(pattern, asked)] if pattern is not None else [plan_fleet(name, {}) for name in pattern_names()]
 
 
 def _misspelt(key: str) -> Problem | None:

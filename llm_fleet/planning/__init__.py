@@ -1,16 +1,14 @@
 """From a pattern's name to a FleetPlan. Stages, each with its input, output and what it must not do:
 
-    request.py      pattern + overrides + models  -> PoolRequest per pool; settles model, precision, limits;
-    decides nothing about types
+    request.py      pattern + overrides + models  -> PoolRequest per pool: model, precision, limits; chooses no type
     load.py         workload + usage              -> rates at low, expected and peak, and the month's profile
     purchase.py     usage + overrides             -> the mix of on-demand and spot, and its price for n instances
-    criteria.py     PoolRequest x instance type   -> Assessment: serving plan, cost, and every criterion it fails,
-    as data
-    choosing.py     assessments                   -> choices with weights, the rest ranked or rejected; reads no
-    catalogue
+    criteria.py     PoolRequest x instance type   -> Assessment: serving plan, cost, every criterion it fails, as data
+    choosing.py     assessments                   -> choices with weights, the rest ranked or rejected
     scaling.py      choices + rules               -> sizes, steps and schedules in capacity units
     guide_choice.py assessments                   -> what the article's rules would take, and the difference in money
     cautions.py     all of it                     -> sentences a user must read before deploying
+    existing_vpc.py the plan                      -> what a given VPC lacks
     fleet.py        puts the stages together
     plan.py         FleetPlan, the value they make
 

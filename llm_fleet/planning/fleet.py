@@ -14,6 +14,7 @@ from llm_fleet.patterns.load import LoadedPattern
 from llm_fleet.patterns.words import ROLES, Role
 from llm_fleet.planning import cautions, choosing
 from llm_fleet.planning.criteria import HOURS_PER_MONTH, Assessment, assess, instances_for, mean_usd_per_hour
+from llm_fleet.planning.existing_vpc import existing_vpc_problems
 from llm_fleet.planning.guide_choice import article_type, guide_choice
 from llm_fleet.planning.plan import (
     Cost,
@@ -41,14 +42,18 @@ def plan_fleet(pattern: str, overrides: Mapping[str, str] | None = None) -> Flee
     """The plan of a pattern, given by name or path, with overrides as key -> text.
 
     Raises:
-        InputError: everything wrong in the pattern and the overrides, or a required pool that no type can serve.
+        InputError: everything wrong in the pattern and the overrides, a required pool that no type can serve, or an
+            existing VPC that cannot hold the plan.
     """
     settled = parse_overrides(overrides or {})
     loaded = load_pattern(pattern)
     catalog = load_catalog()
     region, requests = settle_requests(loaded, settled, catalog, load_models())
     judged, dropped = _judge(requests, catalog)
-    return _compose(loaded, settled, region, judged, dropped, catalog)
+    plan = _compose(loaded, settled, region, judged, dropped, catalog)
+    if lacking := tuple(existing_vpc_problems(plan)):
+        raise InputError(lacking)
+    return plan
 
 
 def _judge(requests: Sequence[PoolRequest], catalog: Catalog) -> tuple[list[_Judged], dict[Role, str]]:

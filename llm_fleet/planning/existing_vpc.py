@@ -1,4 +1,4 @@
-"""Whether an existing VPC can hold a plan; asked before the CDK is imported."""
+"""Whether the existing VPC of a pattern can hold its plan."""
 
 from __future__ import annotations
 

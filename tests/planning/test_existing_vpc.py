@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_fleet.planning import FleetPlan, plan_fleet
-from stacks.existing_vpc import existing_vpc_problems
+from llm_fleet.planning.existing_vpc import existing_vpc_problems
 
 
 def plan_in(private: dict[str, str], public: dict[str, str], *, reached_from_outside: bool = False) -> FleetPlan:
