@@ -216,16 +216,13 @@ def headline(chosen: Chosen, assessments: Sequence[Assessment]) -> str:
     return f"{sentence}; {_and(smallest_emptying_set(unable))} exclude the other {len(unable)}."
 
 
-def empty_headline(assessments: Sequence[Assessment]) -> str:
-    """One sentence for a pool without choices: the smallest set of criteria that empties the list."""
+def what_excludes(assessments: Sequence[Assessment]) -> str:
+    """Of types none of which can serve: the smallest set of criteria that excludes them all, in words."""
     rejected = [_rejected(item, item.reasons, None) for item in assessments]
     group = smallest_emptying_set(rejected)
-    words = _and(group)
     if len(group) == 1:
-        return f"no type can serve: every one fails {words}"
-    return (
-        f"no type can serve: {words} together exclude all {len(rejected)}, each was met by some, never by the same type"
-    )
+        return f"every one fails {group[0]}"
+    return f"{_and(group)} together exclude all {len(rejected)}, each was met by some, never by the same type"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -67,7 +67,9 @@ def still_offered(candidate: Candidate) -> Reason | None:
     kind = candidate.instance_type
     if kind.status != "retired":
         return None
-    text = f"retired: AWS no longer offers {kind.name} (last seen {kind.as_of})"
+    text = f"retired: AWS no longer offers {kind.name} (gone {kind.retired_on or kind.as_of})"
+    if kind.successor:
+        text += f"; instead {kind.successor}"
     return _reason("retired", "offered", "retired", "status", text)
 
 
@@ -140,7 +142,9 @@ def engine_exists(candidate: Candidate) -> Reason | None:
 
 
 def precision_supported(candidate: Candidate) -> Reason | None:
-    """Hardware and engine together have the weight format."""
+    """Hardware and engine together have the weight format; nothing is said where there is no engine."""
+    if candidate.catalog.engine_for(candidate.instance_type) is None:
+        return None
     accelerator, precision = candidate.instance_type.accelerator, candidate.request.precision
     support = candidate.catalog.precision_support.get((accelerator, precision))
     if support and support.how != "no":

@@ -30,6 +30,8 @@ from llm_fleet.planning.plan import (
 from llm_fleet.planning.request import PoolRequest, settle_requests
 from llm_fleet.planning.scaling import purchase_of, scaling_of
 
+NEAREST_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
@@ -69,19 +71,22 @@ def _judge(requests: Sequence[PoolRequest], catalog: Catalog) -> tuple[list[_Jud
         elif request.pool.required:
             problems.append(_no_type(request, assessments))
         else:
-            dropped[request.role] = choosing.empty_headline(assessments)
+            dropped[request.role] = f"no type can serve: {choosing.what_excludes(assessments)}"
     if problems:
         raise InputError(problems)
     return judged, dropped
 
 
 def _no_type(request: PoolRequest, assessments: Sequence[Assessment]) -> Problem:
-    """The error of a required pool that stays empty, with the types that came nearest."""
+    """The error of a required pool that stays empty, with the types that came nearest, within the families asked
+    for.
+    """
     where = f"pool {request.role} ({request.card.name}, {request.precision}, {request.region})"
     asked = [item for item in assessments if all(reason.criterion != "instance_families" for reason in item.reasons)]
-    nearest = sorted(asked, key=lambda item: (len(item.reasons), item.name))[:3]
-    shown = "; ".join(f"{item.name}: {', '.join(reason.text for reason in item.reasons)}" for item in nearest)
-    return Problem(where, choosing.empty_headline(assessments), "", f"nearest were {shown}")
+    within = f" within instance_families {', '.join(request.families)}" if request.families else ""
+    nearest = sorted(asked, key=lambda item: (len(item.reasons), item.name))[:NEAREST_SHOWN]
+    shown = "; ".join(f"{item.name}: {item.reasons[0].text}" for item in nearest)
+    return Problem(where, f"no type can serve{within}: {choosing.what_excludes(asked)}. Nearest: {shown}")
 
 
 def _compose(
