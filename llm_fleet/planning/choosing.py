@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from llm_fleet.catalog.types import Price
-from llm_fleet.planning.criteria import ORDER, Assessment
+from llm_fleet.planning.criteria import ORDER, Assessment, reason
 from llm_fleet.planning.plan import Choice, Memory, Reason, Rejected
 from llm_fleet.sizing.serving import Hardware, ServingPlan
 
@@ -85,9 +85,9 @@ def choose(assessments: Sequence[Assessment]) -> Chosen | None:
     zones = set(ranked[0].zone_ids)
     refused: dict[str, Rejected] = {}
     for entry in ranked:
-        reason = _reason_to_leave_out(entry, kept, zones)
-        if reason:
-            refused[entry.name] = _rejected(entry.assessment, (reason,), entry.rank)
+        why = _reason_to_leave_out(entry, kept, zones)
+        if why:
+            refused[entry.name] = _rejected(entry.assessment, (why,), entry.rank)
         else:
             kept.append(entry)
             zones &= set(entry.zone_ids)
@@ -111,42 +111,30 @@ def _reason_to_leave_out(entry: Ranked, kept: Sequence[Ranked], zones: set[str])
     best = kept[0]
     limit = COST_BAND * best.usd_per_month
     if entry.usd_per_month > limit:
-        text = (
-            f"can serve, at {entry.usd_per_month:,.0f} USD a month; the group takes up to {limit:,.0f} (1.5 x the best)"
-        )
-        return _band("cost", limit, entry.usd_per_month, "USD/month", text, limit - entry.usd_per_month)
+        takes = f"the group takes up to {limit:,.0f} ({COST_BAND:g} x the best)"
+        text = f"can serve, at {entry.usd_per_month:,.0f} USD a month; {takes}"
+        return reason("cost", limit, entry.usd_per_month, "USD/month", text, limit - entry.usd_per_month)
     ours = (entry.hardware.engine.name, entry.hardware.instance_type.architecture)
     theirs = (best.hardware.engine.name, best.hardware.instance_type.architecture)
     if ours != theirs:
         text = f"can serve, but needs another AMI and engine ({' on '.join(ours)}) than {best.name}"
-        return _band("same_ami", " on ".join(theirs), " on ".join(ours), "engine", text, None)
+        return reason("same_ami", " on ".join(theirs), " on ".join(ours), "engine", text)
     rates = [item.serving.output_tokens_per_s for item in kept]
     own = entry.serving.output_tokens_per_s
     spread = max([own, *rates]) / min([own, *rates])
     if spread > RATE_BAND:
-        text = f"can serve, but its {own:.0f} tokens/s is {spread:.1f} x from the others'; the group spans up to 4 x"
-        return _band("rate", RATE_BAND, spread, "x", text, RATE_BAND - spread)
+        spans = f"the group spans up to {RATE_BAND:g} x"
+        text = f"can serve, but its {own:.0f} tokens/s is {spread:.1f} x from the others'; {spans}"
+        return reason("rate", RATE_BAND, spread, "x", text, RATE_BAND - spread)
     least = min(MIN_ZONES, len(best.zone_ids))
     shared = zones & set(entry.zone_ids)
     if len(shared) < least:
         text = f"can serve, but shares {len(shared)} zone(s) with the others; the group needs {least}"
-        return _band("zones", least, len(shared), "zones", text, len(shared) - least)
+        return reason("zones", least, len(shared), "zones", text)
     if len(kept) >= MAX_CHOICES:
         text = f"can serve, but {MAX_CHOICES} cheaper types fill the group"
-        return _band("choices", MAX_CHOICES, entry.rank, "rank", text, MAX_CHOICES - entry.rank)
+        return reason("choices", MAX_CHOICES, entry.rank, "rank", text, MAX_CHOICES - entry.rank)
     return None
-
-
-def _band(
-    criterion: str, needed: float | str, available: float | str, unit: str, text: str, margin: float | None
-) -> Reason:
-    def short(value: float | str) -> float | str:
-        return value if isinstance(value, str) else round(value, 4)
-
-    short_margin = None if margin is None else round(margin, 4)
-    return Reason(
-        criterion=criterion, needed=short(needed), available=short(available), margin=short_margin, unit=unit, text=text
-    )
 
 
 def capacity_weights(choices: Sequence[Ranked]) -> tuple[int, ...]:
@@ -197,7 +185,7 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
 
 def smallest_emptying_set(rejected: Sequence[Rejected]) -> tuple[str, ...]:
     """The fewest criteria that together exclude every type given; among equals, those earliest in ORDER."""
-    failing = {frozenset(reason.criterion for reason in item.reasons) for item in rejected}
+    failing = {frozenset(failed.criterion for failed in item.reasons) for item in rejected}
     names = sorted(frozenset[str]().union(*failing), key=ORDER.index)
     for size in range(len(names)):
         for group in combinations(names, size):

@@ -54,10 +54,17 @@ class Assessment:
 Criterion = Callable[[Candidate], Reason | None]
 
 
-def _reason(criterion: str, needed: float | str, available: float | str, unit: str, text: str) -> Reason:
-    margin = None
+def reason(
+    criterion: str,
+    needed: float | str,
+    available: float | str,
+    unit: str,
+    text: str,
+    margin: float | None = None,
+) -> Reason:
+    """A reason with its numbers as they are printed; the margin, unless given, is available minus needed."""
     if isinstance(needed, float | int) and isinstance(available, float | int):
-        margin = round(available - needed, 4)
+        margin = round(available - needed if margin is None else margin, 4)
         needed, available = round(needed, 4), round(available, 4)
     return Reason(criterion=criterion, needed=needed, available=available, margin=margin, unit=unit, text=text)
 
@@ -70,7 +77,7 @@ def still_offered(candidate: Candidate) -> Reason | None:
     text = f"retired: AWS no longer offers {kind.name} (gone {kind.retired_on or kind.as_of})"
     if kind.successor:
         text += f"; instead {kind.successor}"
-    return _reason("retired", "offered", "retired", "status", text)
+    return reason("retired", "offered", "retired", "status", text)
 
 
 def family_allowed(candidate: Candidate) -> Reason | None:
@@ -78,7 +85,7 @@ def family_allowed(candidate: Candidate) -> Reason | None:
     families, family = candidate.request.families, candidate.instance_type.family
     if families is None or family in families:
         return None
-    return _reason(
+    return reason(
         "instance_families",
         ", ".join(families),
         family,
@@ -92,7 +99,7 @@ def architecture_allowed(candidate: Candidate) -> Reason | None:
     allowed, own = candidate.request.pool.constraints.architectures, candidate.instance_type.architecture
     if allowed is None or own in allowed:
         return None
-    return _reason(
+    return reason(
         "architecture", ", ".join(allowed), own, "architecture", f"its CPU is {own}, wanted {', '.join(allowed)}"
     )
 
@@ -104,7 +111,7 @@ def region_offers(candidate: Candidate) -> Reason | None:
         return None
     zones = request.pool.constraints.zone_ids
     place = f"zones {', '.join(zones)} of {request.region}" if zones else request.region
-    return _reason("region", place, "not offered", "zones", f"not offered in {place}")
+    return reason("region", place, "not offered", "zones", f"not offered in {place}")
 
 
 def price_known(candidate: Candidate) -> Reason | None:
@@ -114,7 +121,7 @@ def price_known(candidate: Candidate) -> Reason | None:
         return None
     block = price.capacity_block_usd_per_hour if price else None
     has = f"capacity block only, {block:g} USD/h" if block else "none"
-    return _reason(
+    return reason(
         "price", f"on-demand price in {region}", has, "USD/h", f"no on-demand price in {region} is known ({has})"
     )
 
@@ -128,10 +135,10 @@ def engine_exists(candidate: Candidate) -> Reason | None:
         text = (
             f"no engine path: no pinned engine and AMI support {kind.family} ({kind.accelerator}, {kind.architecture})"
         )
-        return _reason("engine", wanted, "none", "engine", text)
+        return reason("engine", wanted, "none", "engine", text)
     if engine.model_families and card.family not in engine.model_families:
         served = ", ".join(engine.model_families)
-        return _reason(
+        return reason(
             "engine",
             card.family,
             served,
@@ -150,7 +157,7 @@ def precision_supported(candidate: Candidate) -> Reason | None:
     if support and support.how != "no":
         return None
     note = support.note if support else "not listed for it"
-    return _reason("precision", precision, "no", "format", f"{precision} does not run on {accelerator}: {note}")
+    return reason("precision", precision, "no", "format", f"{precision} does not run on {accelerator}: {note}")
 
 
 def figures_known(candidate: Candidate) -> Reason | None:
@@ -168,7 +175,7 @@ def figures_known(candidate: Candidate) -> Reason | None:
     if not missing:
         return None
     text = f"no trustworthy figure for the {', '.join(missing)} of {accelerator.name}"
-    return _reason("figures", "usable memory, bandwidth, compute", f"without {', '.join(missing)}", "figures", text)
+    return reason("figures", "usable memory, bandwidth, compute", f"without {', '.join(missing)}", "figures", text)
 
 
 def heads_divide(candidate: Candidate) -> Reason | None:
@@ -178,7 +185,7 @@ def heads_divide(candidate: Candidate) -> Reason | None:
     card, engine = candidate.request.card, candidate.hardware.engine
     degrees = ", ".join(str(degree) for degree in engine.tensor_parallel_degrees)
     text = f"no tensor parallel degree of {engine.name} ({degrees}) divides {card.attention_heads} heads"
-    return _reason("tensor_parallel", f"a divisor of {card.attention_heads} heads", degrees, "degree", text)
+    return reason("tensor_parallel", f"a divisor of {card.attention_heads} heads", degrees, "degree", text)
 
 
 def memory_holds(candidate: Candidate) -> Reason | None:
@@ -191,7 +198,7 @@ def memory_holds(candidate: Candidate) -> Reason | None:
         f"needs {serving.needed_gib:.1f} GiB on each of {serving.tensor_parallel} "
         f"{'NeuronCores' if hardware.neuron else 'GPUs'}, {usable:.1f} GiB usable"
     )
-    return _reason("memory", serving.needed_gib, usable, "GiB per device", text)
+    return reason("memory", serving.needed_gib, usable, "GiB per device", text)
 
 
 def host_memory_holds(candidate: Candidate) -> Reason | None:
@@ -203,7 +210,7 @@ def host_memory_holds(candidate: Candidate) -> Reason | None:
     if has >= needed:
         return None
     text = f"loading and compiling takes about {needed:.0f} GiB of host memory, it has {has:g}"
-    return _reason("host_memory", needed, has, "GiB", text)
+    return reason("host_memory", needed, has, "GiB", text)
 
 
 def time_per_token_kept(candidate: Candidate) -> Reason | None:
@@ -212,7 +219,7 @@ def time_per_token_kept(candidate: Candidate) -> Reason | None:
     if serving is None or not serving.fits or serving.tpot_ms <= mark:
         return None
     text = f"one request takes {serving.tpot_ms:.0f} ms per output token, the mark is {mark:g}"
-    return _reason("tpot", serving.tpot_ms, mark, "ms", text)
+    return reason("tpot", serving.tpot_ms, mark, "ms", text)
 
 
 def first_token_kept(candidate: Candidate) -> Reason | None:
@@ -221,7 +228,7 @@ def first_token_kept(candidate: Candidate) -> Reason | None:
     if serving is None or not serving.fits or serving.ttft_unloaded_ms <= mark:
         return None
     text = f"the first token takes {serving.ttft_unloaded_ms:.0f} ms without load, the mark is {mark:g}"
-    return _reason("ttft", serving.ttft_unloaded_ms, mark, "ms", text)
+    return reason("ttft", serving.ttft_unloaded_ms, mark, "ms", text)
 
 
 def peak_served(candidate: Candidate) -> Reason | None:
@@ -234,7 +241,7 @@ def peak_served(candidate: Candidate) -> Reason | None:
     if needed <= allowed:
         return None
     text = f"the peak of {request.rates.peak:.2f} requests/s takes {needed} instances, at most {allowed} are allowed"
-    return _reason("max_instances", needed, allowed, "instances", text)
+    return reason("max_instances", needed, allowed, "instances", text)
 
 
 CRITERIA: tuple[Criterion, ...] = (
@@ -288,7 +295,7 @@ def _assess_one(request: PoolRequest, catalog: Catalog, kind: InstanceType) -> A
     zones = tuple(z for z in catalog.zones(kind.name, request.region) if not wanted or z in wanted)
     candidate = Candidate(request, catalog, kind, catalog.price(kind.name, request.region), zones)
     candidate = _with_serving(candidate)
-    reasons = tuple(reason for criterion in CRITERIA if (reason := criterion(candidate)))
+    reasons = tuple(found for criterion in CRITERIA if (found := criterion(candidate)))
     serving, price = candidate.serving, candidate.price
     if serving is None or price is None or price.on_demand_usd_per_hour is None or not serving.requests_per_s:
         return Assessment(candidate, reasons)
@@ -296,7 +303,7 @@ def _assess_one(request: PoolRequest, catalog: Catalog, kind: InstanceType) -> A
     limit = request.pool.constraints.max_usd_per_month
     if limit is not None and usd > limit:
         text = f"costs {usd:,.0f} USD a month at expected load, the limit is {limit:,.0f}"
-        reasons += (_reason("budget", usd, limit, "USD/month", text),)
+        reasons += (reason("budget", usd, limit, "USD/month", text),)
     return Assessment(candidate, reasons, instances_for(request, serving, request.rates.expected), usd)
 
 

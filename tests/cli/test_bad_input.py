@@ -294,21 +294,21 @@ CONFIG_FILES = (
 )
 
 
-def refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
-    """The message of a run that must end with exit code 2 and print nothing on standard output."""
+def refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str], says: tuple[str, ...] = ()) -> str:
+    """The message of a run that must end with exit code 2, print nothing on standard output and say all of `says`."""
     assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err
     assert captured.err.strip()
+    for piece in says:
+        assert piece in captured.err
     return captured.err
 
 
 @pytest.mark.parametrize("row", OPTIONS, ids=lambda row: row.name)
 def test_a_mistake_on_the_command_line_is_explained(row: Row, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refused(row.words, capsys)
-    for piece in row.says:
-        assert piece in message
+    refused(row.words, capsys, row.says)
 
 
 @pytest.mark.parametrize("row", FILES, ids=lambda row: row.name)
@@ -318,9 +318,7 @@ def test_a_mistake_in_a_pattern_file_is_explained(
     assert row.old in MVP, "the row must change something"
     path = tmp_path / "fleet.yaml"
     path.write_text(MVP.replace(row.old, row.new))
-    message = refused(("plan", str(path)), capsys)
-    for piece in row.says:
-        assert piece in message
+    refused(("plan", str(path)), capsys, row.says)
 
 
 @pytest.mark.parametrize("row", CONFIG_FILES, ids=lambda row: row.name)
@@ -330,9 +328,7 @@ def test_a_mistake_in_a_config_json_is_explained(
     keys = {**LLAMA, **row.changed}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({k: v for k, v in keys.items() if v is not None}) if row.text is None else row.text)
-    message = refused(override(f"model={path}"), capsys)
-    for piece in row.says:
-        assert piece in message
+    refused(override(f"model={path}"), capsys, row.says)
 
 
 def test_aliases_that_explode_are_refused_quickly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
