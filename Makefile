@@ -47,7 +47,9 @@ accept-replacement: setup ## Accept that a change replaces a stateful resource: 
 
 lock: setup ## Compile requirements/*.txt and package-lock.json anew; make lock UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) --constraint requirements/dev.txt requirements/service.in -o requirements/service.txt
 	@$(COMPILE) requirements/cloud.in -o requirements/cloud.txt
+	@$(COMPILE) --no-deps requirements/engine.in -o requirements/engine.txt
 	@npm install --package-lock-only --ignore-scripts --loglevel=error
 
 clean: ## Remove everything that setup and the other verbs made

@@ -1,0 +1,87 @@
+"""The settings document of the gateway: written by the CDK, read once at start."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llm_fleet.errors import InputError, Problem
+
+VERSION = 2
+VARIABLE = "LLM_FLEET_SETTINGS"
+"""Environment variable that holds the document."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """Base: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSettings(Part):
+    """A pool, as far as the gateway needs to know it."""
+
+    queue_url: str
+    dead_letter_queue_url: str
+    group_name: str
+    fallback: tuple[str, ...]
+    served_model_name: str
+    max_model_len_tokens: Count
+    expected_output_tokens: Count = Field(description="of a request that sets no maximum")
+    engine_keep_alive_seconds: Count = Field(description="after which an engine closes an idle connection")
+    units_per_instance: Count
+    max_units: Count
+    launch_hook_seconds: Count = Field(description="what a boot may take: Retry-After of an empty pool comes from it")
+    usd_per_million_output_tokens: float | None
+
+
+class GatewaySettings(Part):
+    """The whole document."""
+
+    version: Literal[2]
+    pattern: str
+    region: str
+    metrics_namespace: str
+    registry_table: str
+    batch_table: str
+    keys_table: str
+    batch_files_bucket: str
+    batch_results_bucket: str
+    routes: dict[str, str] = Field(description="role asked for -> pool that takes it")
+    pools: Annotated[dict[str, PoolSettings], Field(min_length=1)]
+    log_prompts: bool = Field(default=False, description="whether request bodies may stand in the log")
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> GatewaySettings:
+        for role, pool in self.routes.items():
+            if pool not in self.pools:
+                raise ValueError(f"routes.{role} names the pool {pool!r}, and there are {', '.join(self.pools)}")
+        return self
+
+
+def parse_settings(text: str | None, where: str = VARIABLE) -> GatewaySettings:
+    """The document, typed.
+
+    Raises:
+        InputError: it is missing, no JSON, of another version, or contradicts itself; each problem with its key.
+    """
+    if not text:
+        fix = "the stack hands it to its tasks; on a laptop start `llm-fleet dev`"
+        raise InputError(Problem(where, f"no settings document; {fix}"))
+    try:
+        return GatewaySettings.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError([_problem(where, each) for each in error.errors(include_url=False)]) from error
+
+
+def _problem(where: str, error: object) -> Problem:
+    assert isinstance(error, dict)
+    path = ".".join(str(part) for part in error["loc"])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    message = str(error["msg"])  # pyright: ignore[reportUnknownArgumentType]
+    if path == "version":
+        message = f"this image reads version {VERSION}: deploy image and stack of the same release"
+    given = error["input"] if path else ""  # pyright: ignore[reportUnknownVariableType]
+    return Problem(f"{where}: {path}" if path else where, message, repr(given)[:80] if path else "")  # pyright: ignore[reportUnknownArgumentType]
