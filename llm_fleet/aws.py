@@ -25,4 +25,5 @@ def client(service: str, region: str, *, read_timeout_s: float = READ_TIMEOUT_S,
         max_pool_connections=connections,
         tcp_keepalive=True,
     )
-    return cast(Any, boto3.client)(service, region_name=region, config=config)
+    make = cast("Any", boto3.client)  # pyright: ignore[reportUnknownMemberType] the service is known when it runs
+    return make(service, region_name=region, config=config)
