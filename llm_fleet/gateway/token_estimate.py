@@ -1,0 +1,100 @@
+"""How many tokens a request will need, before any tokenizer sees it: the number that routing and limits go by.
+
+A token is taken as four bytes of prompt text, right within some 30 % for English and too low for no language: scripts
+of several bytes a letter come out high, so a long request is seldom taken for a short one. Gateway and batch clerk
+both estimate here, so that a batch line goes where the same request would go.
+
+    needs = estimate(path, body)
+    tokens = needs.tokens(expected_output_tokens, longest_context_tokens)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+BYTES_PER_TOKEN = 4
+"""Of English text under the vocabularies of current models."""
+_TEXT_FIELDS = ("prompt", "input", "instructions", "messages")
+"""Where the endpoints keep what a model reads: completions, embeddings and responses, responses, chat."""
+_TEXT_MEMBERS = ("content", "text", "arguments", "output", "input_text", "tool_calls", "function")
+"""Members of a message or content part that hold text. Images and audio do not lie in these."""
+_MAXIMUM_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Where the endpoints keep the maximum completion; the first that is set wins."""
+_MAX_DEPTH = 8
+"""Of text inside messages; no real request nests deeper."""
+
+
+@dataclass(frozen=True)
+class TokenEstimate:
+    """What a request needs."""
+
+    prompt_tokens: int
+    """Estimated, rounded up."""
+    max_output_tokens: int | None
+    """What the request allows; None where it sets no maximum, 0 for embeddings."""
+
+    def tokens(self, expected_output_tokens: int, longest_context_tokens: int) -> int:
+        """Prompt + maximum completion.
+
+        A request that sets no maximum counts with `expected_output_tokens`, but is never too long because of them: an
+        engine answers it within what its context leaves, `longest_context_tokens` at most.
+        """
+        if self.max_output_tokens is not None:
+            return self.prompt_tokens + self.max_output_tokens
+        room = max(1, longest_context_tokens - self.prompt_tokens)
+        return self.prompt_tokens + min(expected_output_tokens, room)
+
+
+def estimate(path: str, body: Mapping[str, Any]) -> TokenEstimate:
+    """Of a request body as parsed from JSON; `path` such as /v1/chat/completions. Never raises.
+
+    What has the wrong type counts nothing: the engine says what is wrong with it.
+    """
+    size = 0
+    ids = 0
+    for name in _TEXT_FIELDS:
+        bytes_here, ids_here = _size(body.get(name), _MAX_DEPTH)
+        size += bytes_here
+        ids += ids_here
+    tools = body.get("tools")
+    if tools:
+        size += len(orjson.dumps(tools))  # engines put the definitions into the prompt nearly as they stand
+    prompt_tokens = -(-size // BYTES_PER_TOKEN) + ids
+    if path.endswith("/embeddings"):
+        return TokenEstimate(prompt_tokens, 0)
+    return TokenEstimate(prompt_tokens, _maximum(body))
+
+
+def _maximum(body: Mapping[str, Any]) -> int | None:
+    for name in _MAXIMUM_FIELDS:
+        value = body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
+
+
+def _size(value: object, depth: int) -> tuple[int, int]:
+    """Bytes of text in a value, and token ids in it (completions and embeddings take prompts as lists of ids)."""
+    if isinstance(value, str):
+        return (len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))), 0
+    if isinstance(value, int):
+        return 0, 1
+    if depth == 0:
+        return 0, 0
+    if isinstance(value, list):
+        parts = cast("list[object]", value)
+    elif isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        parts = [members[name] for name in _TEXT_MEMBERS if name in members]
+    else:
+        return 0, 0
+    size = ids = 0
+    for part in parts:
+        bytes_here, ids_here = _size(part, depth - 1)
+        size += bytes_here
+        ids += ids_here
+    return size, ids
