@@ -10,12 +10,12 @@ PY := .venv/bin/python
 COMPILE = uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 BENCHES := $(filter-out bench-_%,$(patsubst bench/%.py,bench-%,$(sort $(wildcard bench/*.py))))
 
-.PHONY: help setup demo test lint snapshots synth bench accept-replacement lock clean
+.PHONY: help setup demo test lint soak snapshots synth bench accept-replacement lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.ready node_modules/.ready .venv-cloud/.ready ## Install everything into this folder; leaves .venv/bin/llm-fleet
+setup: .venv/.ready node_modules/.ready .venv-cloud/.ready .venv-engine/.ready ## Install everything into this folder; leaves .venv/bin/llm-fleet
 
 demo: setup ## Plan startup-mvp, deploy it into a local cloud and show what then exists
 	@$(PY) -m localcloud.demo
@@ -28,6 +28,9 @@ lint: setup ## Check format, lint and types
 	@ruff check .
 	@pyright
 	@pyright --project localcloud/emulator
+
+soak: setup ## Run the long proofs: a million requests, memory and latency watched
+	@$(PY) -m pytest -q tests/proof -m soak --soak
 
 snapshots: setup ## Rewrite the template and plan snapshots, to be read in git diff
 	@UPDATE_SNAPSHOTS=1 $(PY) -m pytest -q tests/templates
@@ -53,7 +56,7 @@ lock: setup ## Compile requirements/*.txt and package-lock.json anew; make lock 
 	@npm install --package-lock-only --ignore-scripts --loglevel=error
 
 clean: ## Remove everything that setup and the other verbs made
-	@rm -rf .venv .venv-cloud node_modules cdk.out .localcloud .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-cloud .venv-engine node_modules cdk.out .localcloud .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.locked: requirements/dev.txt requirements/venv.sh
@@ -71,4 +74,9 @@ node_modules/.ready: package-lock.json package.json .npmrc .venv/.locked
 
 .venv-cloud/.ready: requirements/cloud.txt requirements/venv.sh
 	@bash requirements/venv.sh .venv-cloud $<
+	@touch $@
+
+# Without dependencies: the model's package would bring another engine.
+.venv-engine/.ready: requirements/engine.txt requirements/venv.sh
+	@bash requirements/venv.sh .venv-engine $< --no-deps
 	@touch $@

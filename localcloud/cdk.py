@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from localcloud.cloud import ACCOUNT, ROOT, LocalCloud, LocalCloudError, node_binary, tail
+from localcloud.child import ROOT, LocalCloudError, tail
+from localcloud.cloud import ACCOUNT, LocalCloud, node_binary
 
 
 def run_cdk(cloud: LocalCloud, *arguments: str, folder: Path = ROOT) -> str:

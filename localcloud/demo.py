@@ -11,7 +11,8 @@ from llm_fleet.planning import FleetPlan, plan_fleet
 from llm_fleet.planning.plan import PoolPlan
 from llm_fleet.report import table
 from localcloud.cdk import bootstrap, run_cdk
-from localcloud.cloud import LocalCloud, LocalCloudError
+from localcloud.child import LocalCloudError
+from localcloud.cloud import LocalCloud
 from localcloud.comparing import Fact, compare, pool_id
 from localcloud.reading import Alarm, Fleet, FleetReader
 from localcloud.steps import Steps

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes or brings up to date the virtual environment FOLDER from LOCK: requirements/venv.sh FOLDER LOCK
+# Makes or brings up to date the virtual environment FOLDER from LOCK: requirements/venv.sh FOLDER LOCK [pip's options]
 set -euo pipefail
-folder=$1 lock=$2
+folder=$1 lock=$2 options=("${@:3}")
 python=${PYTHON:-python3}
 
 fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
@@ -17,6 +17,8 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 "$folder/bin/python" -m pip --version >/dev/null 2>&1 || { echo "making $folder with Python $version"; "$python" -m venv --clear "$folder"; }
 packages=$(grep -c '==' "$lock")
 echo "installing $packages packages of $lock into $folder"
-"$folder/bin/python" -m pip install --no-compile --progress-bar off --disable-pip-version-check --require-hashes -r "$lock" 2>&1 |
+"$folder/bin/python" -m pip install --no-compile --progress-bar off --disable-pip-version-check --require-hashes "${options[@]}" -r "$lock" 2>&1 |
   awk -v of="$packages" '/^ *ERROR/ { failed = 1 } failed { print; next }
-    /^Collecting/ && ++n % 20 == 0 { print "  fetched " n " of " of; fflush() } /^Installing collected/ { print "  unpacking"; fflush() }'
+    /^Collecting/ && ++n % 20 == 0 { print "  fetched " n " of " of; fflush() }
+    /^ *Downloading .*\([0-9][0-9]+(\.[0-9]+)? MB\)/ { print "  fetching " $2 " " $3 " " $4; fflush() }
+    /^Installing collected/ { print "  unpacking"; fflush() }'

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localcloud.cloud import ROOT, LocalCloud
+from localcloud.child import ROOT
+from localcloud.cloud import LocalCloud
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef

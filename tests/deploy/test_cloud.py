@@ -11,7 +11,8 @@ import pytest
 
 from localcloud import cloud as module
 from localcloud.cdk import run_cdk
-from localcloud.cloud import LocalCloud, LocalCloudError, is_healthy
+from localcloud.child import LocalCloudError
+from localcloud.cloud import LocalCloud, is_healthy
 
 
 def test_it_listens_on_one_loopback_address_only(cloud: LocalCloud) -> None:

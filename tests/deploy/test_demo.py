@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from llm_fleet.planning import plan_fleet
-from localcloud.cloud import ROOT
+from localcloud.child import ROOT
 from localcloud.demo import NEXT_COMMANDS, PATTERN
 from localcloud.steps import Steps
 

@@ -13,7 +13,8 @@ import pytest
 
 from llm_fleet.planning import plan_fleet
 from localcloud.cdk import run_cdk
-from localcloud.cloud import LocalCloud, LocalCloudError
+from localcloud.child import LocalCloudError
+from localcloud.cloud import LocalCloud
 from localcloud.comparing import compare, policy_of
 from localcloud.reading import Fleet, FleetReader
 from tests.deploy.conftest import Synth
