@@ -8,6 +8,7 @@ from constructs import Construct
 
 from llm_fleet.planning.plan import FleetPlan, Network
 from llm_fleet_constructs.access_logs import AccessLogs, AccessLogsProps
+from llm_fleet_constructs.api_keys import ApiKeys, ApiKeysProps
 from llm_fleet_constructs.batch_store import BatchStore, BatchStoreProps
 from llm_fleet_constructs.data_key import DataKey
 from llm_fleet_constructs.network import ExistingVpc, FleetNetwork, FleetNetworkProps
@@ -38,6 +39,7 @@ class FoundationStack(Stack):
         )
         self.batches = BatchStore(self, "Batches", BatchStoreProps(key=self.key, access_logs=self.access_logs.bucket))
         self.registry = WorkerRegistry(self, "Workers", WorkerRegistryProps(key=self.key))
+        self.api_keys = ApiKeys(self, "ApiKeys", ApiKeysProps(key=self.key))
 
     def _network(self, plan: FleetPlan) -> FleetNetwork:
         network = plan.deployment.network

@@ -64,6 +64,7 @@ class ServingStack(Stack):
             self.pools,
             foundation.batches,
             foundation.registry,
+            foundation.api_keys,
         )
         gateway = plan.deployment.gateway
         props = GatewayServiceProps(
@@ -73,6 +74,7 @@ class ServingStack(Stack):
             settings=GatewaySettings(self, "GatewaySettings", settings_props),
             batches=foundation.batches,
             registry=foundation.registry,
+            api_keys=foundation.api_keys,
             log_group=foundation.gateway_log,
             access_logs=foundation.access_logs.bucket,
             image=gateway.image,
@@ -107,6 +109,8 @@ class ServingStack(Stack):
     def _write_outputs(self) -> None:
         plan = self._plan
         CfnOutput(self, "GatewayUrl", value=self.gateway.url, description="Base URL for OpenAI clients")
+        table = self._foundation.api_keys.table.table_name
+        CfnOutput(self, "ApiKeysTable", value=table, description="Where `llm-fleet keys` keeps the API keys")
         CfnOutput(self, "PlanFingerprint", value=plan.fingerprint(), description=f"SHA-256 of {plan.pattern}.plan.json")
         CfnOutput(self, "CatalogDate", value=plan.catalog_date, description="Date of the newest price behind the plan")
         for pool in self.pools:

@@ -33,6 +33,7 @@ class FoundationStack(Stack):
         self._make_buckets()
         self.batch_table = self._table("BatchTable", "batch_id", "item")
         self.worker_table = self._table("WorkerTable", "pool", "worker_id")
+        self.key_table = self._table("KeyTable", "key_id")
 
     def _make_key(self) -> None:
         key = kms.Key(
@@ -152,13 +153,14 @@ class FoundationStack(Stack):
             lifecycle_rules=[rule],
         )
 
-    def _table(self, id: str, partition_key: str, sort_key: str) -> dynamodb.TableV2:
+    def _table(self, id: str, partition_key: str, sort_key: str | None = None) -> dynamodb.TableV2:
+        """A table; with a sort key its items expire."""
         return dynamodb.TableV2(
             self,
             id,
             partition_key=dynamodb.Attribute(name=partition_key, type=dynamodb.AttributeType.STRING),
-            sort_key=dynamodb.Attribute(name=sort_key, type=dynamodb.AttributeType.STRING),
-            time_to_live_attribute="expires_at",
+            sort_key=dynamodb.Attribute(name=sort_key, type=dynamodb.AttributeType.STRING) if sort_key else None,
+            time_to_live_attribute="expires_at" if sort_key else None,
             billing=dynamodb.Billing.on_demand(),
             encryption=dynamodb.TableEncryptionV2.customer_managed_key(self.key),
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(

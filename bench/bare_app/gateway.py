@@ -43,9 +43,11 @@ class Gateway(Construct):
         for name, value in {
             "@WORKER_TABLE@": kept.worker_table.table_name,
             "@BATCH_TABLE@": kept.batch_table.table_name,
+            "@KEY_TABLE@": kept.key_table.table_name,
             "@BATCH_FILES@": kept.batch_files.bucket_name,
             "@BATCH_RESULTS@": kept.batch_results.bucket_name,
             "@QUEUE_URL@": pool.queue.queue_url,
+            "@DEAD_LETTER_QUEUE_URL@": pool.dead_letters.queue_url,
             "@GROUP_NAME@": pool.group.auto_scaling_group_name,
         }.items():
             settings = settings.replace(name, value)
@@ -151,6 +153,9 @@ class Gateway(Construct):
     def _allow_task(self) -> None:
         kept, pool = self._foundation, self._pool
         self._allow(["sqs:SendMessage", "sqs:GetQueueAttributes"], pool.queue.queue_arn)
+        self._allow(
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"], pool.dead_letters.queue_arn
+        )
         self._allow(["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], kept.key.key_arn)
         self._allow(
             ["autoscaling:SetDesiredCapacity", "autoscaling:LaunchInstances"], pool.group.auto_scaling_group_arn
@@ -159,22 +164,31 @@ class Gateway(Construct):
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
             kept.batch_files.arn_for_objects("*"),
         )
-        self._allow(["s3:GetObject"], kept.batch_results.arn_for_objects("*"))
+        self._allow(["s3:GetObject", "s3:PutObject"], kept.batch_results.arn_for_objects("*"))
+        self._allow(["s3:ListBucket"], kept.batch_files.bucket_arn)
+        self._allow(["s3:ListBucket"], kept.batch_results.bucket_arn)
         self._allow(
             [
                 "dynamodb:GetItem",
                 "dynamodb:Query",
                 "dynamodb:PutItem",
                 "dynamodb:UpdateItem",
+                "dynamodb:DeleteItem",
                 "dynamodb:ConditionCheckItem",
             ],
             kept.batch_table.table_arn,
         )
         self._allow(["dynamodb:GetItem", "dynamodb:Query"], kept.worker_table.table_arn)
+        self._allow(
+            ["dynamodb:PutItem", "dynamodb:DeleteItem"],
+            kept.worker_table.table_arn,
+            {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["gateway"]}},
+        )
+        self._allow(["dynamodb:Scan", "dynamodb:GetItem"], kept.key_table.table_arn)
         self._allow(["cloudwatch:PutMetricData"], "*", {"StringEquals": {"cloudwatch:namespace": "LlmFleet"}})
         self._allow(["autoscaling:DescribeAutoScalingGroups"], "*")
 
-    def _allow(self, actions: list[str], resource: str, conditions: dict[str, dict[str, str]] | None = None) -> None:
+    def _allow(self, actions: list[str], resource: str, conditions: dict[str, dict[str, object]] | None = None) -> None:
         self.task.add_to_task_role_policy(
             iam.PolicyStatement(actions=actions, resources=[resource], conditions=conditions)
         )

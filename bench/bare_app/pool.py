@@ -109,10 +109,12 @@ class Pool(Construct):
         )
         self._allow(["sqs:SendMessage"], self.dead_letters.queue_arn)
         self._allow(["s3:GetObject"], kept.batch_files.arn_for_objects("*"))
-        self._allow(["s3:PutObject"], kept.batch_results.arn_for_objects("*"))
+        self._allow(["s3:GetObject", "s3:PutObject"], kept.batch_results.arn_for_objects("*"))
+        self._allow(["s3:ListBucket"], kept.batch_files.bucket_arn)
+        self._allow(["s3:ListBucket"], kept.batch_results.bucket_arn)
         self._allow(["dynamodb:GetItem", "dynamodb:UpdateItem"], kept.batch_table.table_arn)
         self._allow(
-            ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
+            ["dynamodb:PutItem", "dynamodb:DeleteItem"],
             kept.worker_table.table_arn,
             {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["cost_efficient"]}},
         )

@@ -25,5 +25,6 @@ class ServingStack(Stack):
         gateway = Gateway(self, foundation, pool)
         Watching(self, foundation, pool, gateway)
         CfnOutput(self, "GatewayUrl", value=gateway.url, description="Base URL for OpenAI clients")
+        CfnOutput(self, "ApiKeysTable", value=foundation.key_table.table_name)
         CfnOutput(self, "CostEfficientGroup", value=pool.group.auto_scaling_group_name)
         CfnOutput(self, "CostEfficientQueue", value=pool.queue.queue_url)

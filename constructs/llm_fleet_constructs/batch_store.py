@@ -83,28 +83,33 @@ class BatchStore(Construct):
         )
 
     def grant_serve(self, grantee: iam.IGrantable) -> None:
-        """The gateway's part: take files in, give them out, keep the state of batches, read results."""
+        """The gateway's part: take files in, give them out, keep the state of batches, read results; write one for a
+        line that ended in the dead-letter queue.
+        """
         files = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         state = [
             "dynamodb:GetItem",
             "dynamodb:Query",
             "dynamodb:PutItem",
             "dynamodb:UpdateItem",
+            "dynamodb:DeleteItem",
             "dynamodb:ConditionCheckItem",
         ]
         self._allow_objects(grantee, files, self.files)
-        self._allow_objects(grantee, ["s3:GetObject"], self.results)
+        self._allow_objects(grantee, ["s3:GetObject", "s3:PutObject"], self.results)
         self._allow_state(grantee, state)
 
     def grant_work(self, grantee: iam.IGrantable) -> None:
-        """The worker's part: read the input of a line, put its result, count it."""
+        """The worker's part: read the input of a line, put its result or read the one that stands, count it."""
         self._allow_objects(grantee, ["s3:GetObject"], self.files)
-        self._allow_objects(grantee, ["s3:PutObject"], self.results)
+        self._allow_objects(grantee, ["s3:GetObject", "s3:PutObject"], self.results)
         self._allow_state(grantee, ["dynamodb:GetItem", "dynamodb:UpdateItem"])
 
     def _allow_objects(self, grantee: iam.IGrantable, actions: list[str], bucket: s3.Bucket) -> None:
         why = "Objects are named after batches, which users make: this bucket holds nothing else"
         allow(grantee, actions, [bucket.arn_for_objects("*")], owner=bucket, wildcard_because=why)
+        # Without it S3 answers 403 for an object that is not there, and nobody could tell the two apart.
+        allow(grantee, ["s3:ListBucket"], [bucket.bucket_arn], owner=bucket)
 
     def _allow_state(self, grantee: iam.IGrantable, actions: list[str]) -> None:
         allow(grantee, actions, [self.table.table_arn], owner=self.table)

@@ -17,6 +17,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from llm_fleet_constructs.acknowledgements import acknowledge
+from llm_fleet_constructs.api_keys import ApiKeys
 from llm_fleet_constructs.batch_store import BatchStore
 from llm_fleet_constructs.gateway_metrics import GatewayMetrics
 from llm_fleet_constructs.gateway_settings import GatewaySettings
@@ -52,6 +53,8 @@ class GatewayServiceProps:
     """Batch files, results and state."""
     registry: WorkerRegistry
     """Which workers are alive."""
+    api_keys: ApiKeys
+    """Who may use it."""
     log_group: logs.LogGroup
     """Where its log goes."""
     access_logs: s3.Bucket
@@ -85,7 +88,7 @@ class GatewayService(Construct):
 
     Smallest use:
 
-        props = GatewayServiceProps(network, zones, [pool], settings, batches, registry, log_group, access_logs)
+        props = GatewayServiceProps(network, zones, [pool], settings, batches, registry, keys, log, access_logs)
         GatewayService(self, "Gateway", props)
 
     Without an image the service stands at zero tasks, and synthesis warns.
@@ -264,10 +267,11 @@ class GatewayService(Construct):
     def _grant(self, role: iam.IRole) -> None:
         props = self._props
         for pool in props.pools:
-            pool.work.grant_send(role)
+            pool.work.grant_serve(role)
             pool.grant_wake(role)
         props.batches.grant_serve(role)
-        props.registry.grant_read(role)
+        props.registry.grant_serve(role)
+        props.api_keys.grant_read(role)
         allow(
             role,
             ["cloudwatch:PutMetricData"],

@@ -6,22 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aws_cdk import Stack
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from llm_fleet.planning.plan import PoolPlan
+from llm_fleet.gateway import settings as shape
+from llm_fleet_constructs.api_keys import ApiKeys
 from llm_fleet_constructs.batch_store import BatchStore
 from llm_fleet_constructs.boot.engine_arguments import KEEP_ALIVE_S
-from llm_fleet_constructs.boot.settings import ENGINE_PORT
 from llm_fleet_constructs.metrics import NAMESPACE
 from llm_fleet_constructs.pool import Pool
 from llm_fleet_constructs.worker_registry import WorkerRegistry
-
-VERSION = 1
-"""Of the document's shape."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,8 @@ class GatewaySettingsProps:
     """Where batch files, results and state are."""
     registry: WorkerRegistry
     """Where workers say that they are alive."""
+    api_keys: ApiKeys
+    """Where API keys are."""
 
 
 class GatewaySettings(Construct):
@@ -45,14 +43,15 @@ class GatewaySettings(Construct):
 
     Smallest use:
 
-        settings = GatewaySettings(self, "Settings", GatewaySettingsProps("mine", routes, pools, batches, registry))
+        props = GatewaySettingsProps("mine", routes, pools, batches, registry, keys)
+        settings = GatewaySettings(self, "Settings", props)
         container.add_secret("LLM_FLEET_SETTINGS", Secret.from_ssm_parameter(settings.parameter))
     """
 
     def __init__(self, scope: Construct, id: str, props: GatewaySettingsProps) -> None:
         super().__init__(scope, id)
         stack = Stack.of(self)
-        document = _document(props, stack.region)
+        document = _document(props, stack.region).model_dump(mode="json")
         self.parameter = ssm.StringParameter(
             self,
             "Resource",
@@ -65,33 +64,35 @@ class GatewaySettings(Construct):
         """Changes with the document: tasks read it once, so a changed one must start new tasks."""
 
 
-def _document(props: GatewaySettingsProps, region: str) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "pattern": props.pattern,
-        "region": region,
-        "metrics_namespace": NAMESPACE,
-        "registry_table": props.registry.table.table_name,
-        "batch_table": props.batches.table.table_name,
-        "batch_files_bucket": props.batches.files.bucket_name,
-        "batch_results_bucket": props.batches.results.bucket_name,
-        "routes": props.routes,
-        "pools": {pool.plan.role: _pool(pool, pool.plan) for pool in props.pools},
-    }
+def _document(props: GatewaySettingsProps, region: str) -> shape.GatewaySettings:
+    return shape.GatewaySettings(
+        version=shape.VERSION,
+        pattern=props.pattern,
+        region=region,
+        metrics_namespace=NAMESPACE,
+        registry_table=props.registry.table.table_name,
+        batch_table=props.batches.table.table_name,
+        keys_table=props.api_keys.table.table_name,
+        batch_files_bucket=props.batches.files.bucket_name,
+        batch_results_bucket=props.batches.results.bucket_name,
+        routes=props.routes,
+        pools={pool.plan.role: _pool(pool) for pool in props.pools},
+    )
 
 
-def _pool(pool: Pool, plan: PoolPlan) -> dict[str, Any]:
-    return {
-        "queue_url": pool.work.queue.queue_url,
-        "group_name": pool.group.auto_scaling_group_name,
-        "fallback": list(plan.fallback),
-        "served_model_name": plan.served_model_name,
-        "max_model_len_tokens": min(choice.max_model_len_tokens for choice in plan.choices),
-        "engine_port": ENGINE_PORT,
-        "engine_keep_alive_seconds": KEEP_ALIVE_S,
-        "units_per_instance": plan.scaling.units_per_instance,
-        "max_units": plan.scaling.max_units,
-        "in_flight_per_unit": plan.scaling.step_in.in_flight_per_unit,
-        "launch_hook_seconds": plan.scaling.launch_hook_seconds,
-        "usd_per_million_output_tokens": plan.cost.expected.usd_per_million_output_tokens,
-    }
+def _pool(pool: Pool) -> shape.PoolSettings:
+    plan = pool.plan
+    return shape.PoolSettings(
+        queue_url=pool.work.queue.queue_url,
+        dead_letter_queue_url=pool.work.dead_letters.queue_url,
+        group_name=pool.group.auto_scaling_group_name,
+        fallback=tuple(plan.fallback),
+        served_model_name=plan.served_model_name,
+        max_model_len_tokens=min(choice.max_model_len_tokens for choice in plan.choices),
+        expected_output_tokens=plan.load.output_tokens,
+        engine_keep_alive_seconds=KEEP_ALIVE_S,
+        units_per_instance=plan.scaling.units_per_instance,
+        max_units=plan.scaling.max_units,
+        launch_hook_seconds=plan.scaling.launch_hook_seconds,
+        usd_per_million_output_tokens=plan.cost.expected.usd_per_million_output_tokens,
+    )

@@ -41,7 +41,7 @@ class WorkQueue(Construct):
     Smallest use:
 
         work = WorkQueue(self, "Queue", WorkQueueProps(key=key))
-        work.grant_send(gateway_role)
+        work.grant_serve(gateway_role)
         work.grant_consume(instance_role)
     """
 
@@ -86,9 +86,11 @@ class WorkQueue(Construct):
         """Messages in the dead-letter queue."""
         return self.dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=PERIOD)
 
-    def grant_send(self, grantee: iam.IGrantable) -> None:
-        """Put messages and read how many wait."""
+    def grant_serve(self, grantee: iam.IGrantable) -> None:
+        """The gateway's part: put messages, read how many wait, look at what was given up and leave it there."""
         allow(grantee, ["sqs:SendMessage", "sqs:GetQueueAttributes"], [self.queue.queue_arn])
+        look = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
+        allow(grantee, look, [self.dead_letters.queue_arn])
         allow_key(grantee, self.key)
 
     def grant_consume(self, grantee: iam.IGrantable) -> None:

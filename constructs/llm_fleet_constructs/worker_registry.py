@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from llm_fleet.registry import GATEWAYS
 from llm_fleet_constructs.grants import allow, allow_key
 
 PARTITION_KEY = "pool"
@@ -31,7 +32,7 @@ class WorkerRegistry(Construct):
 
         registry = WorkerRegistry(self, "Workers", WorkerRegistryProps(key=key))
         registry.grant_register(instance_role, "cost_efficient")
-        registry.grant_read(gateway_role)
+        registry.grant_serve(gateway_role)
     """
 
     def __init__(self, scope: Construct, id: str, props: WorkerRegistryProps) -> None:
@@ -54,12 +55,15 @@ class WorkerRegistry(Construct):
 
     def grant_register(self, grantee: iam.IGrantable, pool: str) -> None:
         """Write entries of this pool, and no other's: the partition key must be the pool's name."""
-        write = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
-        own_entries = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [pool]}}
-        allow(grantee, write, [self.table.table_arn], owner=self.table, conditions=own_entries)
-        allow_key(grantee, self.key)
+        self._allow_writing(grantee, pool)
 
-    def grant_read(self, grantee: iam.IGrantable) -> None:
-        """Read every pool's entries."""
+    def grant_serve(self, grantee: iam.IGrantable) -> None:
+        """The gateway's part: read every pool's entries, and write those of its own tasks."""
         allow(grantee, ["dynamodb:GetItem", "dynamodb:Query"], [self.table.table_arn], owner=self.table)
+        self._allow_writing(grantee, GATEWAYS)
+
+    def _allow_writing(self, grantee: iam.IGrantable, partition: str) -> None:
+        write = ["dynamodb:PutItem", "dynamodb:DeleteItem"]
+        own_entries = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [partition]}}
+        allow(grantee, write, [self.table.table_arn], owner=self.table, conditions=own_entries)
         allow_key(grantee, self.key)

@@ -85,16 +85,28 @@ def test_weights_never_expire_and_batches_do(template: Template) -> None:
         assert any("ExpirationInDays" in rule for rule in rules)
 
 
-def test_tables_expire_entries_recover_to_a_point_and_refuse_deletion(template: Template) -> None:
+def test_tables_recover_to_a_point_and_refuse_deletion(template: Template) -> None:
     tables = of_type(template, "AWS::DynamoDB::GlobalTable").values()
-    assert len(tables) == 2
+    assert len(tables) == 3
     for properties in tables:
-        assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         (replica,) = properties["Replicas"]
         assert replica["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert replica["DeletionProtectionEnabled"] is True
         assert properties["SSESpecification"]["SSEType"] == "KMS"
+
+
+@pytest.mark.parametrize("prefix", ["Batches", "Workers"])
+def test_batches_and_workers_expire(prefix: str, template: Template) -> None:
+    expiry = the(template, "AWS::DynamoDB::GlobalTable", prefix)["TimeToLiveSpecification"]
+    assert expiry == {"AttributeName": "expires_at", "Enabled": True}
+
+
+def test_api_keys_are_found_by_their_id_and_never_expire(template: Template) -> None:
+    properties = the(template, "AWS::DynamoDB::GlobalTable", "ApiKeys")
+    assert properties["KeySchema"] == [{"AttributeName": "key_id", "KeyType": "HASH"}]
+    assert properties["AttributeDefinitions"] == [{"AttributeName": "key_id", "AttributeType": "S"}]
+    assert "TimeToLiveSpecification" not in properties
 
 
 def test_workers_are_found_by_pool(template: Template) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 
+from llm_fleet.gateway.settings import parse_settings
 from llm_fleet.patterns import pattern_names
 from llm_fleet.planning import plan_fleet
 from tests.templates.assembly import Assembly, Template
@@ -88,33 +90,51 @@ def test_the_settings_reach_the_task_as_a_secret_and_a_change_starts_new_tasks(t
     assert len(container(template)["DockerLabels"]["llm-fleet.settings"]) == 16
 
 
-def settings(template: Template) -> dict[str, Any]:
+def settings_text(template: Template, deployed: str = "deployed") -> str:
     """The settings document, with a stand-in for each value that only a deploy knows."""
-    value = the(template, "AWS::SSM::Parameter")["Value"]
-    parts = value["Fn::Join"][1]
-    return json.loads("".join(part if isinstance(part, str) else "deployed" for part in parts))
+    parts = the(template, "AWS::SSM::Parameter")["Value"]["Fn::Join"][1]
+    return "".join(part if isinstance(part, str) else deployed for part in parts)
 
 
-def test_the_settings_hold_the_plans_routes_and_pools(pattern: str, template: Template) -> None:
-    plan, document = plan_fleet(pattern), settings(template)
-    assert document["version"] == 1
-    assert document["pattern"] == pattern
-    assert document["routes"] == dict(plan.routes)
-    assert list(document["pools"]) == [pool.role for pool in plan.pools]
+def test_the_gateway_can_read_the_settings_that_the_stack_writes(pattern: str, template: Template) -> None:
+    plan, settings = plan_fleet(pattern), parse_settings(settings_text(template))
+    assert settings.pattern == pattern
+    assert settings.routes == dict(plan.routes)
+    assert list(settings.pools) == [pool.role for pool in plan.pools]
+    assert settings.keys_table == settings.registry_table == settings.batch_table == "deployed"
     for pool in plan.pools:
-        found = document["pools"][pool.role]
-        assert found["served_model_name"] == pool.served_model_name
-        assert found["fallback"] == list(pool.fallback)
-        assert found["max_model_len_tokens"] == min(choice.max_model_len_tokens for choice in pool.choices)
-        assert found["group_name"] == found["queue_url"] == "deployed"
+        found = settings.pools[pool.role]
+        assert found.served_model_name == pool.served_model_name
+        assert found.fallback == tuple(pool.fallback)
+        assert found.max_model_len_tokens == min(choice.max_model_len_tokens for choice in pool.choices)
+        assert found.expected_output_tokens == pool.load.output_tokens
+        assert found.group_name == found.queue_url == found.dead_letter_queue_url == "deployed"
+
+
+def test_the_settings_name_each_thing_of_the_deployment_once_where_it_belongs(template: Template) -> None:
+    parts = the(template, "AWS::SSM::Parameter")["Value"]["Fn::Join"][1]
+    named = {
+        before[:-3].rsplit('"', 1)[-1]: json.dumps(reference)
+        for before, reference in itertools.pairwise(parts)
+        if isinstance(before, str) and not isinstance(reference, str)
+    }
+    for key, id in {
+        "registry_table": "Workers",
+        "batch_table": "Batches",
+        "keys_table": "ApiKeys",
+        "batch_files_bucket": "BatchesFiles",
+        "batch_results_bucket": "BatchesResults",
+        "queue_url": "Queue",
+        "dead_letter_queue_url": "DeadLetters",
+        "group_name": "Group",
+    }.items():
+        assert id in named[key], key
 
 
 def test_the_settings_fit_into_an_advanced_parameter(template: Template) -> None:
     """8 kB, with 150 characters for each value that only a deploy knows."""
-    properties = the(template, "AWS::SSM::Parameter")
-    parts = properties["Value"]["Fn::Join"][1]
-    assert properties["Tier"] == "Advanced"
-    assert sum(len(part) if isinstance(part, str) else 150 for part in parts) < 8192
+    assert the(template, "AWS::SSM::Parameter")["Tier"] == "Advanced"
+    assert len(settings_text(template, 150 * "x").encode()) < 8192
 
 
 def test_the_gateway_wakes_its_own_pools_and_touches_no_other_group(pattern: str, template: Template) -> None:
@@ -130,10 +150,45 @@ def test_the_gateway_wakes_its_own_pools_and_touches_no_other_group(pattern: str
     assert '"*"' not in text
 
 
-def test_the_gateway_writes_batch_files_and_only_reads_results(template: Template) -> None:
-    for statement in statements(template, "GatewayTask"):
-        if "s3:PutObject" in actions(statement):
-            assert "BatchesResults" not in json.dumps(statement["Resource"])
+def allowed(template: Template, resource: str) -> list[tuple[set[str], dict[str, Any]]]:
+    """Actions and conditions of the task's statements on one resource, by a part of its id."""
+    return [
+        (set(actions(statement)), statement.get("Condition", {}))
+        for statement in statements(template, "GatewayTask")
+        if resource in json.dumps(statement["Resource"])
+    ]
+
+
+def test_the_gateway_reads_every_worker_and_writes_only_its_own_entries(template: Template) -> None:
+    reading, writing = sorted(allowed(template, "Workers"), key=lambda found: bool(found[1]))
+    assert reading == ({"dynamodb:GetItem", "dynamodb:Query"}, {})
+    own = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["gateway"]}}
+    assert writing == ({"dynamodb:PutItem", "dynamodb:DeleteItem"}, own)
+
+
+def test_the_gateway_reads_api_keys_and_cannot_make_one(template: Template) -> None:
+    assert allowed(template, "ApiKeys") == [({"dynamodb:Scan", "dynamodb:GetItem"}, {})]
+
+
+def test_the_gateway_looks_at_dead_letters_and_cannot_delete_one(template: Template) -> None:
+    everything = {action for found, _ in allowed(template, "DeadLetters") for action in found}
+    assert everything == {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
+
+
+def test_the_gateway_deletes_batch_files_and_never_a_result(template: Template) -> None:
+    results = {action for found, _ in allowed(template, "BatchesResults") for action in found}
+    files = {action for found, _ in allowed(template, "BatchesFiles") for action in found}
+    assert results == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+    assert files == results | {"s3:DeleteObject", "s3:AbortMultipartUpload"}
+
+
+def test_the_gateway_may_open_https_and_the_engines_ports_only(pattern: str, template: Template) -> None:
+    (https,) = the(template, "AWS::EC2::SecurityGroup", "GatewaySecurityGroup")["SecurityGroupEgress"]
+    assert (https["IpProtocol"], https["FromPort"], https["ToPort"]) == ("tcp", 443, 443)
+    rules = of_type(template, "AWS::EC2::SecurityGroupEgress", "GatewaySecurityGroup").values()
+    ends = {(rule["FromPort"], rule["DestinationSecurityGroupId"]["Fn::GetAtt"][0]) for rule in rules}
+    assert len(ends) == len(rules) == len(plan_fleet(pattern).pools)
+    assert {port for port, _ in ends} == {8000}
 
 
 def test_the_url_is_an_output(template: Template) -> None:
