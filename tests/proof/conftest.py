@@ -1,0 +1,77 @@
+"""Of the proofs: the local cloud they share, their seed, the long ones on demand, what they say at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcloud.cloud import LocalCloud
+
+SEED = "LLM_FLEET_PROOF_SEED"
+"""Environment variable: the seed of another run. Without it every run has the same."""
+FINDINGS = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the proofs that take many minutes too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: takes many minutes; runs with --soak (make soak)")
+    config.stash[FINDINGS] = []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(pytest.mark.skip(reason="takes many minutes: make soak"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for finding in config.stash[FINDINGS]:
+        terminalreporter.write_line(finding)
+
+
+class Findings:
+    """Figures that a proof measured: printed, kept with the test, and shown once more at the end of the run."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def say(self, **facts: object) -> None:
+        name = self._request.node.name
+        self._request.node.user_properties.extend((fact, str(value)) for fact, value in facts.items())
+        line = f"proof {name}: " + ", ".join(f"{fact} {value}" for fact, value in facts.items())
+        print(line)
+        self._request.config.stash[FINDINGS].append(line)
+
+
+@pytest.fixture
+def findings(request: pytest.FixtureRequest) -> Findings:
+    return Findings(request)
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return int(os.environ.get(SEED, "20261124"))
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proof")
