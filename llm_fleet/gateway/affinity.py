@@ -1,0 +1,33 @@
+"""Requests of one session, or with one prompt prefix, prefer the same engine: its prefix cache is warm.
+
+Rendezvous hashing with bounded load. Every engine has a score for a key and the best score wins, so there is no table
+of sessions to keep, an engine that leaves moves only its own keys, and all gateway tasks choose alike. An engine loaded
+far above the mean is passed over for the next score: affinity never starves its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+OVERLOAD = 1.25
+"""How far above the mean an engine's outstanding tokens may be before its sessions go elsewhere."""
+
+
+def seed(host: str, port: int) -> int:
+    """The engine's share of a score: the same in every process."""
+    return int.from_bytes(hashlib.sha256(f"{host}:{port}".encode()).digest()[:7], "big")
+
+
+def key(text: bytes) -> int:
+    """The affinity key of a session's name or a prompt's beginning: the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
+
+
+def score(key: int, seed: int) -> int:
+    """How much a key prefers an engine. The hash of two integers is the same in every process of one image."""
+    return hash((key, seed))
+
+
+def bound_tokens(outstanding_tokens: int, engines: int, request_tokens: int) -> float:
+    """The most tokens that an engine may have outstanding to be preferred."""
+    return OVERLOAD * outstanding_tokens / engines + request_tokens

@@ -1,0 +1,230 @@
+"""What the gateway says of its requests: a log line each, counters for Prometheus, samples for CloudWatch.
+
+Cheap enough for every request: the line is built at once and written with its neighbours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+import orjson
+
+from llm_fleet.cloudwatch import Publisher
+from llm_fleet.gateway.balancing import Balancer
+from llm_fleet.gateway.waiting_room import WaitingRoom
+from llm_fleet.json_log import VARIABLE, JsonLog
+
+FLUSH_S = 0.2
+FLUSH_BYTES = 64 * 1024
+BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000)
+"""Upper bounds of the histograms."""
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
+"""Counted by name; all else is "other", because whoever asks for nonsense must not make a series."""
+SERVICE = "gateway"
+
+
+@dataclass(slots=True)
+class FinishedRequest:
+    """All that is known of a request when it ends. No prompt, no answer, no key beyond its id."""
+
+    request_id: str
+    key_id: str | None
+    method: str
+    path: str
+    model: str | None
+    pool: str | None
+    role: str | None
+    """The role that the routing rule asked for."""
+    reason: str | None
+    """Of the pool that was chosen."""
+    worker_id: str | None
+    status: int
+    streamed: bool
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_estimated: bool
+    """Whether the engine told no usage."""
+    queue_wait_ms: float
+    """From accept to the lease of an engine."""
+    ttft_ms: float | None
+    """From accept to the first token, or to the answer where it is not streamed."""
+    total_ms: float
+    cost_usd: float | None
+    attempts: int
+    """Engines that were tried."""
+    error_code: str | None
+    bytes_in: int
+    bytes_out: int
+
+
+class _Histogram:
+    __slots__ = ("counts", "sum_ms")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_MS) + 1)
+        self.sum_ms = 0.0
+
+    def add(self, value_ms: float) -> None:
+        self.counts[bisect_left(BUCKETS_MS, value_ms)] += 1
+        self.sum_ms += value_ms
+
+
+class _PoolMeters:
+    __slots__ = (
+        "attempts",
+        "completion_tokens",
+        "cost_usd",
+        "prompt_tokens",
+        "queue_wait",
+        "requests",
+        "total",
+        "ttft",
+    )
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, int], int] = {}
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cost_usd = 0.0
+        self.attempts = 0
+        self.queue_wait = _Histogram()
+        self.ttft = _Histogram()
+        self.total = _Histogram()
+
+
+class Meters:
+    """Of one gateway task; everything runs on the event loop's thread."""
+
+    def __init__(
+        self,
+        pools: Iterable[str],
+        balancer: Balancer,
+        waiting_room: WaitingRoom,
+        publisher: Publisher,
+        log: JsonLog,
+        output: BinaryIO | None = None,
+    ) -> None:
+        self._pools = tuple(pools)
+        self._balancer = balancer
+        self._waiting_room = waiting_room
+        self._publisher = publisher
+        self._readable = log if os.environ.get(VARIABLE) == "text" else None
+        self._output = output or sys.stdout.buffer
+        self._meters = {pool: _PoolMeters() for pool in ("", *self._pools)}
+        self._lines: list[bytes] = []
+        self._lines_bytes = 0
+        self._lines_dropped = 0
+        self._timer: asyncio.TimerHandle | None = None
+        atexit.register(self.flush)
+
+    def finished(self, request: FinishedRequest) -> None:
+        """Count and log a request that ended."""
+        pool = request.pool or ""
+        meters = self._meters.get(pool) or self._meters[""]
+        series = (request.path if request.path in PATHS else "other", request.status)
+        meters.requests[series] = meters.requests.get(series, 0) + 1
+        meters.prompt_tokens += request.prompt_tokens
+        meters.completion_tokens += request.completion_tokens
+        meters.attempts += request.attempts
+        meters.cost_usd += request.cost_usd or 0.0
+        meters.queue_wait.add(request.queue_wait_ms)
+        meters.total.add(request.total_ms)
+        if request.ttft_ms is not None:
+            meters.ttft.add(request.ttft_ms)
+            self._publisher.sample("TimeToFirstToken", pool, request.ttft_ms, "Milliseconds")
+        if self._readable is not None:
+            self._readable.event("request", **asdict(request))
+            return
+        head = b'{"time":%.3f,"event":"request","service":"gateway",' % time.time()
+        self._write(head + orjson.dumps(request)[1:] + b"\n")
+
+    def flush(self) -> None:
+        """Write the lines that wait. Lines that nobody takes are dropped and counted."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines, self._lines_bytes = self._lines, [], 0
+        if not lines:
+            return
+        try:
+            self._output.write(b"".join(lines))
+            self._output.flush()
+        except (OSError, ValueError):  # the reader left; the file was closed
+            self._lines_dropped += len(lines)
+
+    def prometheus(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return "".join(f"{line}\n" for line in (*self._counters(), *self._histograms(), *self._gauges())).encode()
+
+    def _write(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._lines_bytes += len(line)
+        if self._lines_bytes >= FLUSH_BYTES:
+            self.flush()
+        elif self._timer is None:
+            with contextlib.suppress(RuntimeError):  # no loop runs any more: the flush at exit writes it
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def _counters(self) -> Iterable[str]:
+        yield from _head("requests_total", "counter", "Requests that ended, by pool, path and status.")
+        for pool, meters in self._meters.items():
+            for (path, status), count in meters.requests.items():
+                yield f'llm_fleet_requests_total{{pool="{pool}",path="{path}",status="{status}"}} {count}'
+        for name, help in (
+            ("prompt_tokens", "Tokens of prompts."),
+            ("completion_tokens", "Tokens generated."),
+            ("attempts", "Engines tried; above the requests, where one failed before its first byte."),
+            ("cost_usd", "Estimated cost of the answers in US dollars."),
+        ):
+            yield from _head(f"{name}_total", "counter", help)
+            for pool, meters in self._meters.items():
+                yield f'llm_fleet_{name}_total{{pool="{pool}"}} {getattr(meters, name)}'
+        yield from _head("log_lines_dropped_total", "counter", "Request lines that could not be written.")
+        yield f"llm_fleet_log_lines_dropped_total {self._lines_dropped}"
+
+    def _histograms(self) -> Iterable[str]:
+        for name, help in (
+            ("queue_wait", "Milliseconds from accept to the lease of an engine."),
+            ("ttft", "Milliseconds from accept to the first token."),
+            ("total", "Milliseconds from accept to the end of the answer."),
+        ):
+            yield from _head(f"{name}_ms", "histogram", help)
+            for pool, meters in self._meters.items():
+                histogram: _Histogram = getattr(meters, name)
+                below = 0
+                for bound, count in zip((*BUCKETS_MS, "+Inf"), histogram.counts, strict=True):
+                    below += count
+                    yield f'llm_fleet_{name}_ms_bucket{{pool="{pool}",le="{bound}"}} {below}'
+                yield f'llm_fleet_{name}_ms_sum{{pool="{pool}"}} {histogram.sum_ms:.3f}'
+                yield f'llm_fleet_{name}_ms_count{{pool="{pool}"}} {below}'
+
+    def _gauges(self) -> Iterable[str]:
+        yield from _head("waiting", "gauge", "Requests that wait for an engine.")
+        for pool in self._pools:
+            yield f'llm_fleet_waiting{{pool="{pool}"}} {self._waiting_room.waiting(pool)}'
+        yield from _head("running", "gauge", "Requests that have an engine.")
+        for pool in self._pools:
+            yield f'llm_fleet_running{{pool="{pool}"}} {self._balancer.outstanding(pool)}'
+        yield from _head("workers", "gauge", "Workers by state.")
+        for pool in self._pools:
+            states = list(self._balancer.workers(pool).values())
+            for state in ("serving", "draining", "failing"):
+                yield f'llm_fleet_workers{{pool="{pool}",state="{state}"}} {states.count(state)}'
+        yield from _head("breakers", "gauge", "Engines by the state of their breaker.")
+        for pool in self._pools:
+            states = [reading.breaker for reading in self._balancer.readings(pool)]
+            for state in ("closed", "half-open", "open"):
+                yield f'llm_fleet_breakers{{pool="{pool}",state="{state}"}} {states.count(state)}'
+
+
+def _head(name: str, kind: str, help: str) -> Iterable[str]:
+    return f"# HELP llm_fleet_{name} {help}", f"# TYPE llm_fleet_{name} {kind}"
