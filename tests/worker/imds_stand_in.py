@@ -70,18 +70,16 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
     def do_PUT(self) -> None:
         if self.path != "/latest/api/token" or not self.headers.get(f"{TOKEN_HEADER}-ttl-seconds"):
             self._answer(400, "")
             return
         token = secrets.token_hex(8)
-        self.server.stand_in.tokens.add(token)
+        self._stand_in.tokens.add(token)
         self._answer(200, token)
 
     def do_GET(self) -> None:
-        stand_in = self.server.stand_in
+        stand_in = self._stand_in
         text = stand_in.texts.get(self.path.removeprefix(ROOT))
         if self.headers.get(TOKEN_HEADER) not in stand_in.tokens:
             self._answer(401, "")
@@ -89,6 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, "")
         else:
             self._answer(200, text)
+
+    @property
+    def _stand_in(self) -> ImdsStandIn:
+        assert isinstance(self.server, _Server)
+        return self.server.stand_in
 
     def _answer(self, status: int, text: str) -> None:
         body = text.encode()
