@@ -14,14 +14,27 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("aws-cdk-lib", "cdk-nag", "pydantic", "pyyaml")
 
 
-def record(name: str, ratios: Mapping[str, float], figures: Mapping[str, Sequence[float]]) -> None:
-    """Write the file whole (temporary file, then rename) and print the ratios."""
-    versions = {"python": platform.python_version()}
-    versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
+def record(
+    name: str,
+    ratios: Mapping[str, float],
+    figures: Mapping[str, Sequence[float]],
+    *,
+    packages: Sequence[str] = PACKAGES,
+    versions: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the file whole (temporary file, then rename) and print the ratios.
+
+    `packages` are those whose versions matter, `versions` what else ran, `notes` what a reader must know.
+    """
+    known = {"python": platform.python_version()}
+    known |= {package: importlib.metadata.version(package) for package in packages}
+    known |= versions or {}
     rounded = {key: round(value, 4) for key, value in ratios.items()}
     result = {
         "command": f"make bench-{name}",
-        "versions": versions,
+        "versions": known,
+        **({"notes": list(notes)} if notes else {}),
         "ratios": rounded,
         "figures": {key: [round(value, 5) for value in values] for key, values in figures.items()},
     }
