@@ -67,7 +67,8 @@ class Counts:
 class Engine:
     """The state of the process, and its listeners."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, delay_s: float) -> None:
+        self.delay_s = delay_s
         self.mode = Mode()
         self.counts = Counts()
         self.remember = False
@@ -182,8 +183,8 @@ class Connection(Parsed):
         counts = self.engine.counts
         mode = self.engine.take_mode()
         try:
-            if mode.delay_s:
-                await asyncio.sleep(mode.delay_s)
+            if delay_s := mode.delay_s or self.engine.delay_s:
+                await asyncio.sleep(delay_s)
             if await self._answer(path, body, mode):
                 counts.answered += 1
             else:
@@ -291,8 +292,9 @@ async def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--control-port", type=int, required=True)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
     asked = parser.parse_args()
-    engine = Engine(asked.host, asked.port)
+    engine = Engine(asked.host, asked.port, asked.delay)
     await engine.listen()
     orders = await asyncio.get_running_loop().create_server(lambda: Orders(engine), "127.0.0.1", asked.control_port)
     print(orjson.dumps({"event": "listening", "port": asked.port}).decode(), flush=True)

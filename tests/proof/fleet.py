@@ -48,11 +48,20 @@ class Queue:
 class Fleet:
     """Everything of one test. `endpoint_url` is where the services find AWS: a fault proxy, or the cloud itself."""
 
-    def __init__(self, cloud: LocalCloud, folder: Path, *, pools: Sequence[str], endpoint_url: str = "") -> None:
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        folder: Path,
+        *,
+        pools: Sequence[str],
+        endpoint_url: str = "",
+        engine_delay_s: float = 0.0,
+    ) -> None:
         self.cloud = cloud
         self.folder = folder
         self.environment = {**cloud.environment(), "AWS_ENDPOINT_URL": endpoint_url or cloud.endpoint_url}
         self.name = f"proof{next(_numbers)}"
+        self._engine_delay_s = engine_delay_s
         self.sqs: Any = self._client("sqs")
         self.s3: Any = self._client("s3")
         self.dynamodb: Any = self._client("dynamodb")
@@ -169,17 +178,18 @@ class Fleet:
             "worker": WORKER_TIMES,
         }
 
-    def start_gateway(self, *arguments: str, port: int = 0) -> Gateway:
-        """A gateway that accepts connections."""
+    def start_gateway(self, *arguments: str, port: int = 0, wait: bool = True) -> Gateway:
+        """A gateway; one that accepts connections unless told not to wait."""
         environment = {**self.environment, "LLM_FLEET_SETTINGS": json.dumps(self.gateway_settings())}
         gateway = Gateway(f"gateway{next(_numbers)}", port, arguments, environment, self.folder)
         self.processes.append(gateway)
-        gateway.wait_until_listening()
+        if wait:
+            gateway.wait_for("listening")
         return gateway
 
     def start_engine(self) -> EngineProcess:
         """An engine that accepts connections."""
-        engine = EngineProcess(f"engine{next(_numbers)}", self.environment, self.folder)
+        engine = EngineProcess(f"engine{next(_numbers)}", self._engine_delay_s, self.environment, self.folder)
         self.processes.append(engine)
         engine.wait_for("listening")
         return engine
@@ -213,6 +223,19 @@ class Fleet:
         self.processes.append(worker)
         return worker
 
+    def left_in(self, pool: str) -> dict[str, int]:
+        """Messages in the pool's queue and among its dead letters."""
+        names = {"visible": "ApproximateNumberOfMessages", "in_flight": "ApproximateNumberOfMessagesNotVisible"}
+        queue = self.queues[pool]
+        ask = self.sqs.get_queue_attributes
+        found = ask(QueueUrl=queue.url, AttributeNames=list(names.values()))["Attributes"]
+        dead = ask(QueueUrl=queue.dead_letters_url, AttributeNames=[names["visible"]])["Attributes"]
+        return {**{name: int(found[of]) for name, of in names.items()}, "dead": int(dead[names["visible"]])}
+
+    def stories(self) -> str:
+        """The last words of every process, for failure messages."""
+        return "\n".join(process.story() for process in self.processes)
+
     def logs(self) -> str:
         """Everything that any service wrote."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.*")) if path.is_file())
@@ -232,9 +255,6 @@ class Gateway(Process):
         self.port = port or free_port()
         command = ["-m", "llm_fleet.gateway", "--host", "127.0.0.1", "--port", str(self.port), *arguments]
         super().__init__(name, command, environment, folder)
-
-    def wait_until_listening(self) -> None:
-        self.wait_for("listening")
 
     @property
     def base_url(self) -> str:

@@ -36,19 +36,28 @@ class Process:
         python: str = sys.executable,
     ) -> None:
         self.name = name
-        self.arguments = arguments
+        self._command = [python, *arguments]
+        self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
         self.log = folder / f"{name}.log"
         self.errors = folder / f"{name}.stderr"
+        self.popen = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log, self.errors.open("ab") as errors:
-            self.popen = subprocess.Popen(
-                [python, *arguments],
+            return subprocess.Popen(
+                self._command,
                 cwd=ROOT,
-                env={**environment, "PYTHONUNBUFFERED": "1"},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=errors,
                 start_new_session=True,
             )
+
+    def restart(self) -> None:
+        """The same once more, after its end; the log goes on."""
+        assert not self.running, self.name
+        self.popen = self._start()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Its log so far, line by line."""
@@ -73,15 +82,19 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to all of its session, as when an instance goes."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+        self._signal_session(signal.SIGKILL)
         self.popen.wait(STOP_S)
 
     def freeze(self) -> None:
-        os.killpg(self.popen.pid, signal.SIGSTOP)
+        """Stop it where it stands; `thaw` lets it go on, however late."""
+        self._signal_session(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.killpg(self.popen.pid, signal.SIGCONT)
+        self._signal_session(signal.SIGCONT)
+
+    def _signal_session(self, sign: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, sign)
 
     def end(self) -> int:
         """SIGTERM, and its exit code."""
@@ -105,6 +118,12 @@ def rss_bytes(pid: int) -> int:
     """Resident memory of a process."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def kill_process(pid: int) -> None:
+    """SIGKILL to one process, which may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def children(pid: int, module: str) -> list[int]:

@@ -1,0 +1,193 @@
+"""Chaos: a seeded schedule of faults, and who does them to a fleet.
+
+The schedule is a pure function of the seed: kinds, times, and which of the instances (by position) each one hits.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.proof.faults import AWS_FAULTS, THROTTLE, FaultProxy, rule
+from tests.proof.fleet import VISIBILITY_TIMEOUT_S, Fleet, Gateway
+from tests.proof.instances import EngineProcess, Instance
+from tests.proof.processes import CLERK_MODULE, children, kill_process
+
+POOL = "batch_processing"
+TIMES: dict[str, int] = {
+    "worker-killed": 3,
+    "instance-lost": 2,
+    "spot-notice": 2,
+    "scale-in": 1,
+    "rebalance-recommended": 2,
+    "frozen-past-visibility": 2,
+    "gateway-sigterm": 1,
+    "gateway-sigkill": 1,
+    "clerk-killed": 2,
+    "engine-crashed": 2,
+    "engine-stalled": 2,
+    "engine-500": 2,
+    "engine-503": 1,
+    "engine-cut": 1,
+}
+"""How often each kind happens in a run."""
+WINDOW_S = 3.0
+"""How long a fault of AWS, or of an engine that answers, holds."""
+NOTICE_S = 8.0
+"""From a notice to the end of the instance; AWS gives two minutes."""
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing that goes wrong."""
+
+    at_s: float
+    kind: str
+    position: int
+    """Which of the instances, taken round."""
+
+
+def schedule(seed: int, over_s: float) -> list[Fault]:
+    """All faults of a run in order of time, the kinds spread evenly over it."""
+    rng = random.Random(seed)
+    kinds = [kind for kind, times in TIMES.items() for _ in range(times)]
+    kinds += [f"{service}-{fault}" for service in THROTTLE for fault in AWS_FAULTS]
+    rng.shuffle(kinds)
+    step_s = over_s / len(kinds)
+    return [
+        Fault(round((number + rng.random()) * step_s, 2), kind, rng.randrange(100)) for number, kind in enumerate(kinds)
+    ]
+
+
+class Chaos:
+    """Does the faults of a schedule when their time has come, and keeps the fleet at its size."""
+
+    def __init__(self, fleet: Fleet, proxy: FaultProxy, gateway: Gateway, instances: list[Instance]) -> None:
+        self.fleet = fleet
+        self.proxy = proxy
+        self.gateway = gateway
+        self.instances = instances
+        self.left: list[Instance] = []
+        self.done: Counter[str] = Counter()
+        self.drained_by_rebalance: list[str] = []
+        self._later: list[tuple[float, Callable[[], object]]] = []
+        self._gone: set[str] = set()
+        """Names of instances that have been told to leave, or have left."""
+
+    def run(self, faults: list[Fault], until: Callable[[], bool]) -> None:
+        """Do the faults; goes on until all are done, nothing is under way, and `until` says so."""
+        start = time.monotonic()
+        waiting = list(faults)
+        while waiting or self._later or not until():
+            now = time.monotonic() - start
+            while waiting and waiting[0].at_s <= now:
+                fault = waiting.pop(0)
+                self._do(fault)
+                self.done[fault.kind] += 1
+            due = [act for at, act in self._later if at <= time.monotonic()]
+            self._later = [(at, act) for at, act in self._later if at > time.monotonic()]
+            for act in due:
+                act()
+            if waiting:
+                until()
+            time.sleep(0.1)
+
+    def _after(self, delay_s: float, act: Callable[[], object]) -> None:
+        self._later.append((time.monotonic() + delay_s, act))
+
+    def _do(self, fault: Fault) -> None:
+        service, _, word = fault.kind.partition("-")
+        if service in THROTTLE:
+            self.proxy.add(rule(service, word, WINDOW_S))
+        elif fault.kind.startswith("gateway"):
+            self._restart_gateway(kill=fault.kind.endswith("kill"))
+        elif fault.kind == "clerk-killed":
+            self._kill_clerk()
+        else:
+            instance = self._pick(fault.position)
+            getattr(self, "_" + fault.kind.replace("-", "_"))(instance)
+
+    def _pick(self, position: int) -> Instance:
+        staying = [instance for instance in self.instances if instance.name not in self._gone]
+        return staying[position % len(staying)]
+
+    def _replace(self, instance: Instance) -> None:
+        if instance in self.instances:
+            self.instances.remove(instance)
+            self.left.append(instance)
+        instance.vanish()
+        self.instances.append(self.fleet.start_instance(POOL))
+
+    def _worker_killed(self, instance: Instance) -> None:
+        instance.worker.kill()
+        self._after(1, instance.restart_worker)
+
+    def _instance_lost(self, instance: Instance) -> None:
+        self._gone.add(instance.name)
+        self._replace(instance)
+
+    def _spot_notice(self, instance: Instance) -> None:
+        self._gone.add(instance.name)
+        instance.give_spot_notice()
+        self._after(NOTICE_S, lambda: self._replace(instance))
+
+    def _scale_in(self, instance: Instance) -> None:
+        self._gone.add(instance.name)
+        instance.scale_in()
+        self._after(NOTICE_S, lambda: self._replace(instance))
+
+    def _rebalance_recommended(self, instance: Instance) -> None:
+        instance.recommend_rebalance()
+
+        def look() -> None:
+            drained = any(line.get("event") == "draining" for line in instance.worker.events())
+            if drained and instance.name not in self._gone:
+                self.drained_by_rebalance.append(instance.name)
+
+        self._after(4, look)
+
+    def _frozen_past_visibility(self, instance: Instance) -> None:
+        worker = instance.worker
+        worker.freeze()
+        self._after(VISIBILITY_TIMEOUT_S + 3, worker.thaw)
+
+    def _restart_gateway(self, *, kill: bool) -> None:
+        old = self.gateway
+        if kill:
+            old.kill()
+        else:
+            assert old.end() == 0, old.story()
+        self.gateway = self.fleet.start_gateway(port=old.port, wait=False)
+
+    def _kill_clerk(self) -> None:
+        if self.gateway.running:
+            for clerk in children(self.gateway.popen.pid, CLERK_MODULE):
+                kill_process(clerk)
+
+    def _engine_crashed(self, instance: Instance) -> None:
+        instance.engine.kill()
+        self._after(2, instance.restart_engine)
+
+    def _engine_stalled(self, instance: Instance) -> None:
+        self._set_mode(instance.engine, "stall")
+
+    def _engine_500(self, instance: Instance) -> None:
+        self._set_mode(instance.engine, "error", status=500)
+
+    def _engine_503(self, instance: Instance) -> None:
+        self._set_mode(instance.engine, "error", status=503)
+
+    def _engine_cut(self, instance: Instance) -> None:
+        self._set_mode(instance.engine, "cut", after_chunks=1)
+
+    def _set_mode(self, engine: EngineProcess, kind: str, **more: int) -> None:
+        if engine.running:
+            engine.order("mode", kind=kind, **more)
+            self._after(WINDOW_S, engine.back_to_normal)
+
+    def alive(self) -> Iterator[Instance]:
+        """Instances that were not told to leave."""
+        return (instance for instance in self.instances if instance.name not in self._gone)
