@@ -1,4 +1,4 @@
-"""OpenAI's Batches endpoints: create, list, retrieve, cancel. A request writes down what is wanted; the clerk does it."""
+"""OpenAI's Batches endpoints: create, list, retrieve, cancel. They write down what is wanted; the clerk does it."""
 
 from __future__ import annotations
 
