@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
 import boto3
 
@@ -36,6 +37,8 @@ class LocalCloud:
         self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self._child: Child | None = None
+        self._session = self.session()
+        self._clients: dict[str, Any] = {}
 
     def start(self) -> None:
         """Start the process and wait until it answers. `with` does this unless it was done before.
@@ -95,6 +98,13 @@ class LocalCloud:
     def session(self) -> boto3.Session:
         """A boto3 session for this cloud; give its clients `endpoint_url=cloud.endpoint_url`."""
         return boto3.Session(ACCESS_KEY, ACCESS_KEY, region_name=self.region)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud for a service, made once: loading a service's model takes a while."""
+        if service not in self._clients:
+            make = cast("Any", self._session.client)  # pyright: ignore[reportUnknownMemberType] known when it runs
+            self._clients[service] = make(service, endpoint_url=self.endpoint_url)
+        return self._clients[service]
 
     def _server_environment(self) -> dict[str, str]:
         scratch = self.folder / "tmp"

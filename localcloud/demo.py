@@ -18,7 +18,9 @@ from localcloud.reading import Alarm, Fleet, FleetReader
 from localcloud.steps import Steps
 
 PATTERN = "startup-mvp"
-DEPLOY = ("deploy", PATTERN, "-c", f"pattern={PATTERN}", "--require-approval", "never")
+IMAGE = "none"
+"""An image is built by a container engine, and the demo needs none: gateway and worker run here as processes."""
+DEPLOY = ("deploy", PATTERN, "-c", f"pattern={PATTERN}", "-c", f"image={IMAGE}", "--require-approval", "never")
 REJECTIONS_SHOWN = 5
 NEXT_COMMANDS = (
     (".venv/bin/llm-fleet plan startup-mvp -c model=Qwen/Qwen3-8B", "the same pattern with another model"),
@@ -51,7 +53,7 @@ def _unwind(number: int, frame: FrameType | None) -> None:
 def deploy_and_read(steps: Steps) -> tuple[FleetPlan, Fleet]:
     """The plan, and the fleet that the cloud held before it was stopped."""
     with steps.step(f"plan {PATTERN}"):
-        plan = plan_fleet(PATTERN)
+        plan = plan_fleet(PATTERN, {"image": IMAGE})
     cloud = LocalCloud(plan.region)
     with steps.step("start the local cloud on loopback"):
         cloud.start()

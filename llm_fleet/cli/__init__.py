@@ -6,13 +6,19 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llm_fleet import __version__
-from llm_fleet.errors import InputError
+from llm_fleet.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from llm_fleet.cli import keys
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 checks failed, 2 a mistake in what was given."""
+    """Run the command and return its exit code: 0 done, 1 checks failed or a process ended, 2 a mistake in what was
+    given, 3 AWS refused or did not answer.
+    """
     try:
         parsed = _parser().parse_args(arguments)
         code = parsed.run(parsed)
@@ -30,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="llm-fleet", description="Plan fleets that serve open LLMs on AWS.", allow_abbrev=False
+        prog="llm-fleet", description="Plan, try and use fleets that serve open LLMs on AWS.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"llm-fleet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -61,7 +67,37 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_catalog_show)
     verify = verbs.add_parser("verify", help="check the catalogue's files against each other", allow_abbrev=False)
     verify.set_defaults(run=_catalog_verify)
+
+    dev = commands.add_parser(
+        "dev", help="serve a pattern on this machine: gateway, worker, small engine", allow_abbrev=False
+    )
+    dev.add_argument("--pattern", default="startup-mvp", help="a pattern's name, or a path to a YAML file")
+    dev.add_argument("--json", action="store_true", help="print base URL and key as one line of JSON, nothing else")
+    dev.set_defaults(run=_dev)
+
+    _add_keys(commands.add_parser("keys", help="API keys of a deployed pattern", allow_abbrev=False))
     return parser
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    verbs = keys.add_subparsers(required=True, metavar="verb")
+    create = verbs.add_parser("create", help="make a key and print it, this once", allow_abbrev=False)
+    create.add_argument("name", help="who or what will use it")
+    create.add_argument("--requests-per-minute", metavar="N", help="default: no limit of its own")
+    create.add_argument("--tokens-per-minute", metavar="N", help="default: no limit of its own")
+    create.add_argument("--priority", metavar="WORD", help="of requests that name none: realtime, default or batch")
+    create.add_argument("--budget", metavar="WORD", help="of requests that name none: flexible, moderate or strict")
+    create.set_defaults(act=_keys_create)
+    listing = verbs.add_parser("list", help="all keys, without their secrets", allow_abbrev=False)
+    listing.set_defaults(act=_keys_list)
+    revoke = verbs.add_parser("revoke", help="delete a key", allow_abbrev=False)
+    revoke.add_argument("key_id", metavar="ID", help="as `keys list` shows it")
+    revoke.set_defaults(act=_keys_revoke)
+    for verb in (create, listing, revoke):
+        verb.add_argument("--stack", help="the serving stack: the pattern's name")
+        verb.add_argument("--table", help="the table itself, where there is no stack to ask")
+        verb.add_argument("--region", help="default: of your AWS settings")
+        verb.set_defaults(run=_keys)
 
 
 # Imports stand inside the commands: each pays only for what it uses, and `plan` starts in a fraction of a second.
@@ -108,3 +144,46 @@ def _catalog_verify(parsed: argparse.Namespace) -> int:
     text, code = catalog.verify_text()
     print(text)
     return code
+
+
+def _dev(parsed: argparse.Namespace) -> int:
+    try:
+        from localcloud.dev import run
+    except ImportError as error:
+        fix = "it runs from a checkout of the kit: clone it and run make setup there"
+        raise InputError(Problem("llm-fleet dev", f"{error.name} is missing; {fix}")) from error
+    return run(parsed.pattern, as_json=parsed.json)
+
+
+def _keys(parsed: argparse.Namespace) -> int:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from llm_fleet.cli import keys
+
+    try:
+        parsed.act(parsed, keys.Place(parsed.stack, parsed.table, parsed.region))
+    except (BotoCoreError, ClientError) as error:
+        print(keys.aws_problem(error), file=sys.stderr)
+        return 3
+    return 0
+
+
+def _keys_create(parsed: argparse.Namespace, place: keys.Place) -> None:
+    from llm_fleet.cli import keys
+
+    limits = (parsed.requests_per_minute, parsed.tokens_per_minute)
+    print(keys.create(place, keys.Wanted(parsed.name, *limits, parsed.priority, parsed.budget)))
+    print("This key is shown once: only its hash is stored.", file=sys.stderr)
+
+
+def _keys_list(parsed: argparse.Namespace, place: keys.Place) -> None:
+    from llm_fleet.cli import keys
+
+    print(keys.listing(place))
+
+
+def _keys_revoke(parsed: argparse.Namespace, place: keys.Place) -> None:
+    from llm_fleet.cli import keys
+
+    keys.revoke(place, parsed.key_id)
+    print(f"{parsed.key_id} is revoked; running gateways refuse it within half a minute")

@@ -62,6 +62,11 @@ def override(text: str) -> tuple[str, ...]:
     return ("plan", "startup-mvp", "-c", text)
 
 
+def create_key_with(*options: str, name: str = "demo") -> tuple[str, ...]:
+    """The words that would make a key, in a table that need not be there."""
+    return ("keys", "create", name, "--table", "keys", *options)
+
+
 OPTIONS = (
     Row("unknown pattern", ("plan", "startup-mpv"), ("unknown pattern", "'startup-mpv'", "did you mean startup-mvp?")),
     Row("pattern with underscores", ("plan", "startup_mvp"), ("did you mean startup-mvp?",)),
@@ -130,6 +135,24 @@ OPTIONS = (
         ("catalog", "show", "g5.xlarge", "--region", "us-east1"),
         ("did you mean us-east-1?",),
     ),
+    Row("a pattern to try that is unknown", ("dev", "--pattern", "startup-mpv"), ("did you mean startup-mvp?",)),
+    Row("keys of nowhere", ("keys", "list"), ("which keys?", "--stack", "--table")),
+    Row("a key without a name", create_key_with(name=""), ("a key's name", "1 to 64 letters")),
+    Row("a key's name with a line break", create_key_with(name="a\nb"), ("a key's name", r"'a\nb'")),
+    Row("a key's name that is long", create_key_with(name="n" * 65), ("a key's name",)),
+    Row("no requests allowed", create_key_with("--requests-per-minute", "0"), ("--requests-per-minute", "from 1 to")),
+    Row("negative tokens allowed", create_key_with("--tokens-per-minute=-5"), ("--tokens-per-minute", "'-5'")),
+    Row("a limit as a word", create_key_with("--tokens-per-minute", "many"), ("--tokens-per-minute", "'many'")),
+    Row("a limit beyond reason", create_key_with("--requests-per-minute", "9" * 40), ("--requests-per-minute",)),
+    Row("a limit in another script", create_key_with("--requests-per-minute", "٣"), ("--requests-per-minute",)),
+    Row("unknown priority", create_key_with("--priority", "realtme"), ("did you mean realtime?",)),
+    Row("unknown budget", create_key_with("--budget", "flexibel"), ("did you mean flexible?",)),
+    Row(
+        "two mistakes in a key",
+        create_key_with("--priority", "now", "--budget", "none"),
+        ("unknown priority", "unknown budget"),
+    ),
+    Row("a key's text instead of its id", ("keys", "revoke", "llmf-0123", "--table", "t"), ("is no key id",)),
 )
 
 FILES = (
