@@ -52,10 +52,12 @@ class Publisher:
         """Count a value, rounded to two significant digits. What is not a finite number is dropped."""
         if not math.isfinite(value):
             return
-        rounded = float(f"{value:.2g}")
+        rounded = float("%.2g" % value)  # noqa: UP031 a third faster than an f-string, and this is done per request
         series = (name, pool, unit)
         with self._lock:
-            counts = self._samples.setdefault(series, {})
+            counts = self._samples.get(series)
+            if counts is None:
+                counts = self._samples[series] = {}
             counts[rounded] = counts.get(rounded, 0) + 1
             if len(counts) == MAX_VALUES:
                 self._unsent.append(self._sampled(series, self._samples.pop(series)))

