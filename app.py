@@ -2,6 +2,7 @@
 
     cdk synth startup-mvp                                      every pattern is planned; the CLI picks the named stack
     cdk synth -c pattern=startup-mvp -c model=Qwen/Qwen3-8B    this pattern only, with an override
+    cdk synth -c image=none                                    every pattern, without gateway and workers
     python app.py -c pattern=startup-mvp                       the same without the CLI, into a temporary folder
 
 A mistake in what was asked for ends with exit status 2 and one line each, before the CDK is even imported.
@@ -27,6 +28,8 @@ from llm_fleet.planning import FleetPlan, plan_fleet  # noqa: E402
 
 KEYS = ("pattern", *OVERRIDE_KEYS, "nag")
 NAG_WORDS = ("on", "off")
+OF_ALL_PATTERNS = ("image",)
+"""Overrides that need no pattern beside them: where the services' code comes from is no matter of one fleet."""
 
 
 def read_context(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -64,14 +67,15 @@ def requested_plans(context: Mapping[str, Any]) -> list[FleetPlan]:
     if (nag := asked.pop("nag", "on")).strip() and nag not in NAG_WORDS:
         problems.append(unknown_choice(f"-c nag={nag}", "word", nag, NAG_WORDS))
     pattern = asked.pop("pattern", None)
-    if asked and pattern is None:
-        given = " ".join(f"-c {key}={value}" for key, value in asked.items())
+    of_one = {key: value for key, value in asked.items() if key not in OF_ALL_PATTERNS}
+    if of_one and pattern is None:
+        given = " ".join(f"-c {key}={value}" for key, value in of_one.items())
         problems.append(
             Problem(given, "an override needs -c pattern=<name or path> beside it: it changes one pattern, not all")
         )
     if problems:
         raise InputError(problems)
-    return [plan_fleet(pattern, asked)] if pattern is not None else [plan_fleet(name, {}) for name in pattern_names()]
+    return [plan_fleet(name, asked) for name in ([pattern] if pattern is not None else pattern_names())]
 
 
 def _misspelt(key: str) -> Problem | None:

@@ -4,9 +4,12 @@ foundation.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aws_cdk import CfnOutput, Environment, Stack
 from constructs import Construct
 
+from llm_fleet.patterns.words import IMAGE_NONE
 from llm_fleet.planning.plan import FleetPlan, PoolPlan
 from llm_fleet_constructs.alarm_topic import AlarmTopic, AlarmTopicProps
 from llm_fleet_constructs.alarms import Alarms, gateway_watches, pool_watches
@@ -16,8 +19,11 @@ from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceP
 from llm_fleet_constructs.gateway_settings import GatewaySettings, GatewaySettingsProps
 from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool import Pool, PoolProps
+from llm_fleet_constructs.service_image import ServiceImage, ServiceImageProps
 from stacks.foundation import FoundationStack
 
+ROOT = Path(__file__).parents[1]
+"""Where Dockerfile and .dockerignore lie."""
 POOL_IDS = {
     "high_performance": "HighPerformance",
     "cost_efficient": "CostEfficient",
@@ -37,10 +43,15 @@ class ServingStack(Stack):
             description=f"LLM fleet {plan.pattern}: {plan.description}",
         )
         self._plan, self._foundation = plan, foundation
+        self._image = self._service_image()
         self.pools = [self._pool(pool) for pool in plan.pools]
         self.gateway = self._gateway()
         self._watch()
         self._write_outputs()
+
+    def _service_image(self) -> ServiceImage | None:
+        image = self._plan.deployment.gateway.image
+        return None if image == IMAGE_NONE else ServiceImage(self, "Image", ServiceImageProps(image, ROOT))
 
     def _pool(self, pool: PoolPlan) -> Pool:
         foundation = self._foundation
@@ -53,6 +64,7 @@ class ServingStack(Stack):
             batches=foundation.batches,
             registry=foundation.registry,
             log_group=foundation.instance_log,
+            image=self._image,
         )
         return Pool(self, POOL_IDS[pool.role], props)
 
@@ -77,7 +89,8 @@ class ServingStack(Stack):
             api_keys=foundation.api_keys,
             log_group=foundation.gateway_log,
             access_logs=foundation.access_logs.bucket,
-            image=gateway.image,
+            image=self._image,
+            architecture=gateway.architecture,
             min_tasks=gateway.min_tasks,
             max_tasks=gateway.max_tasks,
             certificate_arn=gateway.certificate_arn,
@@ -91,7 +104,7 @@ class ServingStack(Stack):
         topic = AlarmTopic(
             self, "AlarmTopic", AlarmTopicProps(key=self._foundation.key, email=plan.deployment.alarm_email)
         ).topic
-        watches = gateway_watches(self.gateway.metrics, runs=plan.deployment.gateway.image is not None)
+        watches = gateway_watches(self.gateway.metrics, runs=self._image is not None)
         alarms = Alarms(self, "GatewayAlarms", topic, watches).alarms
         for pool in self.pools:
             id = f"{POOL_IDS[pool.plan.role]}Alarms"

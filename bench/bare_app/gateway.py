@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aws_cdk import CfnCondition, CfnParameter, Duration, Fn, Token
+from aws_cdk import Duration
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
@@ -27,7 +27,7 @@ class Gateway(Construct):
         super().__init__(scope, "Gateway")
         self._foundation, self._pool = foundation, pool
         self._subnets = ec2.SubnetSelection(subnets=[foundation.private_subnets[place] for place in ZONES])
-        self._make_parameters()
+        self._make_settings()
         self._make_load_balancer()
         self._make_task()
         self._make_service()
@@ -37,7 +37,7 @@ class Gateway(Construct):
         pool.security_group.connections.allow_from(self.service, ec2.Port.tcp(8000), "Gateway to engines")
         self.url = f"http://{self.load_balancer.load_balancer_dns_name}/v1"
 
-    def _make_parameters(self) -> None:
+    def _make_settings(self) -> None:
         kept, pool = self._foundation, self._pool
         settings = SETTINGS.read_text(encoding="utf-8").strip()
         for name, value in {
@@ -58,13 +58,6 @@ class Gateway(Construct):
             string_value=settings,
             tier=ssm.ParameterTier.ADVANCED,
         )
-        self.image = CfnParameter(
-            self, "Image", default="none", description="Container image URI of the gateway; none: no task runs"
-        )
-        given = Fn.condition_not(Fn.condition_equals(self.image.value_as_string, "none"))
-        condition = CfnCondition(self, "ImageGiven", expression=given)
-        self.min_tasks = Token.as_number(Fn.condition_if(condition.logical_id, 2, 0))
-        self.max_tasks = Token.as_number(Fn.condition_if(condition.logical_id, 10, 0))
 
     def _make_load_balancer(self) -> None:
         self.load_balancer = elbv2.ApplicationLoadBalancer(
@@ -79,6 +72,7 @@ class Gateway(Construct):
         self.load_balancer.log_access_logs(self._foundation.access_logs, "gateway")
 
     def _make_task(self) -> None:
+        pool = self._pool
         self.task = ecs.FargateTaskDefinition(
             self,
             "Task",
@@ -91,8 +85,8 @@ class Gateway(Construct):
         )
         container = self.task.add_container(
             "gateway",
-            image=ecs.ContainerImage.from_registry(self.image.value_as_string),
-            command=["gateway"],
+            image=ecs.ContainerImage.from_docker_image_asset(pool.image),
+            command=["llm_fleet.gateway"],
             port_mappings=[ecs.PortMapping(container_port=8080)],
             readonly_root_filesystem=True,
             user="65532",
@@ -116,7 +110,7 @@ class Gateway(Construct):
             "Service",
             cluster=cluster,
             task_definition=self.task,
-            desired_count=self.min_tasks,
+            desired_count=2,
             vpc_subnets=self._subnets,
             security_groups=[security_group],
             assign_public_ip=False,
@@ -135,6 +129,7 @@ class Gateway(Construct):
             port=8080,
             protocol=elbv2.ApplicationProtocol.HTTP,
             targets=[self.service],
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
             deregistration_delay=Duration.minutes(5),
             health_check=elbv2.HealthCheck(
                 path="/health", interval=Duration.seconds(10), healthy_threshold_count=2, unhealthy_threshold_count=3
@@ -142,7 +137,7 @@ class Gateway(Construct):
         )
 
     def _scale(self) -> None:
-        scaling = self.service.auto_scale_task_count(min_capacity=self.min_tasks, max_capacity=self.max_tasks)
+        scaling = self.service.auto_scale_task_count(min_capacity=2, max_capacity=10)
         scaling.scale_on_cpu_utilization(
             "Cpu",
             target_utilization_percent=60,

@@ -10,6 +10,7 @@ from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sqs as sqs
@@ -18,7 +19,8 @@ from constructs import Construct
 from bench.bare_app.foundation import FoundationStack
 
 USER_DATA = Path(__file__).parent / "user_data.sh"
-INSTANCE_CODE = Path(__file__).parents[2] / "constructs/llm_fleet_constructs/on_instance"
+KIT = Path(__file__).parents[2]
+INSTANCE_CODE = KIT / "constructs/llm_fleet_constructs/on_instance"
 AMI_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 TYPES = ["g4dn.xlarge", "g4dn.2xlarge"]
 ZONES_WITH_G4DN = [0, 1, 3, 4, 5]
@@ -44,6 +46,9 @@ class Pool(Construct):
         )
         self.security_group.add_egress_rule(
             ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services, image registries, the model hub"
+        )
+        self.image = ecr_assets.DockerImageAsset(
+            self, "Image", directory=str(KIT), platform=ecr_assets.Platform.LINUX_AMD64
         )
         self._make_role()
         self._make_group()
@@ -103,6 +108,7 @@ class Pool(Construct):
             ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], kept.weights.arn_for_objects(WEIGHTS_PREFIX)
         )
         self._allow(["s3:ListBucket"], kept.weights.bucket_arn, {"StringLike": {"s3:prefix": [WEIGHTS_PREFIX]}})
+        self.image.repository.grant_pull(self.role)
         self._allow(
             ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
             self.queue.queue_arn,

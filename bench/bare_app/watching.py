@@ -87,6 +87,19 @@ class Watching(Construct):
             description="Gateway: a task fails its health check.",
         )
 
+        self._alarm(
+            "GatewayDown",
+            cloudwatch.MathExpression(
+                expression="IF(healthy < 1, 1, 0)",
+                using_metrics={"healthy": self._healthy_tasks},
+                period=MINUTE,
+                label="no healthy task",
+            ),
+            above=0,
+            minutes=3,
+            description="Gateway: no task is healthy, so nobody is served.",
+        )
+
     def _watch_pool(self, pool: Pool) -> None:
         self._alarm(
             "BacklogOld",

@@ -16,6 +16,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from llm_fleet.patterns.words import IMAGE_NONE
 from llm_fleet_constructs.acknowledgements import acknowledge
 from llm_fleet_constructs.api_keys import ApiKeys
 from llm_fleet_constructs.batch_store import BatchStore
@@ -26,13 +27,15 @@ from llm_fleet_constructs.instance_role import METRICS_WILDCARD
 from llm_fleet_constructs.metrics import NAMESPACE
 from llm_fleet_constructs.network import VPC_INGRESS, FleetNetwork
 from llm_fleet_constructs.pool import Pool
+from llm_fleet_constructs.service_image import Architecture, ServiceImage
 from llm_fleet_constructs.worker_registry import WorkerRegistry
 
 PORT = 8080
 SETTINGS_VARIABLE = "LLM_FLEET_SETTINGS"
 """Environment variable that holds the settings document."""
-NO_IMAGE = "none"
 PUBLIC_INGRESS = "The pattern asks for a public gateway; it speaks TLS with the given certificate"
+ECR_WARNING = "@aws-cdk/aws-ecs:ecrImageRequiresPolicy"
+_CPU_ARCHITECTURES = {"x86_64": ecs.CpuArchitecture.X86_64, "arm64": ecs.CpuArchitecture.ARM64}
 USER = "65532"
 """Nobody in particular, and not root."""
 
@@ -59,10 +62,12 @@ class GatewayServiceProps:
     """Where its log goes."""
     access_logs: s3.Bucket
     """Where the load balancer's access log goes."""
-    image: str | None = None
-    """Container image URI. Default: none; the template then has a parameter GatewayImage, and no task runs until
-    that is set.
+    image: ServiceImage | None = None
+    """What its tasks run. Default: none; the template then has a parameter GatewayImage, and no task runs until that
+    is set.
     """
+    architecture: Architecture = "x86_64"
+    """Of the tasks. Default x86_64."""
     min_tasks: int = 2
     """Default 2: one zone may go."""
     max_tasks: int = 10
@@ -148,19 +153,21 @@ class GatewayService(Construct):
         """The image, and how many tasks run at least and at most: none without an image."""
         props = self._props
         if props.image:
-            return ecs.ContainerImage.from_registry(props.image), props.min_tasks, props.max_tasks
+            image = ecs.ContainerImage.from_registry(props.image.uri(props.architecture))
+            return image, props.min_tasks, props.max_tasks
         parameter = CfnParameter(
             Stack.of(self),  # at the top, so that its name in the template is the one a user types
             "GatewayImage",
-            default=NO_IMAGE,
+            default=IMAGE_NONE,
             description="Container image URI of the gateway; none: no task runs",
         )
         given = CfnCondition(
-            self, "ImageGiven", expression=Fn.condition_not(Fn.condition_equals(parameter.value_as_string, NO_IMAGE))
+            self, "ImageGiven", expression=Fn.condition_not(Fn.condition_equals(parameter.value_as_string, IMAGE_NONE))
         )
         Annotations.of(self).add_warning_v2(
             "llm-fleet:gateway-without-image",
-            "The gateway has no image, so it stands at zero tasks: give -c image=URI or the parameter GatewayImage.",
+            "The gateway has no image, so it stands at zero tasks: give -c image=build, -c image=URI or the parameter "
+            "GatewayImage.",
         )
 
         def unless_missing(tasks: int) -> int:
@@ -202,24 +209,28 @@ class GatewayService(Construct):
             cpu=round(props.vcpus * 1024),
             memory_limit_mib=props.memory_mib,
             runtime_platform=ecs.RuntimePlatform(
-                cpu_architecture=ecs.CpuArchitecture.X86_64, operating_system_family=ecs.OperatingSystemFamily.LINUX
+                cpu_architecture=_CPU_ARCHITECTURES[props.architecture],
+                operating_system_family=ecs.OperatingSystemFamily.LINUX,
             ),
             volumes=[ecs.Volume(name="tmp")],
         )
         container = task.add_container(
             "gateway",
             image=image,
-            command=["gateway"],
+            command=["llm_fleet.gateway"],
             port_mappings=[ecs.PortMapping(container_port=PORT)],
             readonly_root_filesystem=True,
             user=USER,
             secrets={SETTINGS_VARIABLE: ecs.Secret.from_ssm_parameter(props.settings.parameter)},
             docker_labels={"llm-fleet.settings": props.settings.fingerprint},
             logging=ecs.LogDrivers.aws_logs(log_group=props.log_group, stream_prefix="gateway"),
-            stop_timeout=Duration.seconds(
-                120
-            ),  # Fargate's longest; the load balancer has waited for running answers before
+            # Fargate's longest; the load balancer has waited for running answers before.
+            stop_timeout=Duration.seconds(120),
         )
+        if props.image:
+            props.image.grant_pull(task.obtain_execution_role(), props.architecture)
+            # The CDK warns of every image in an account's registry, whatever its role may do.
+            Annotations.of(container).acknowledge_warning(ECR_WARNING)
         container.add_mount_points(ecs.MountPoint(container_path="/tmp", source_volume="tmp", read_only=False))
         return task
 
@@ -249,6 +260,8 @@ class GatewayService(Construct):
             port=PORT,
             protocol=elbv2.ApplicationProtocol.HTTP,
             targets=[self.service],
+            # Answers take from a moment to minutes: turns would pile long ones up on one task.
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
             deregistration_delay=Duration.seconds(props.deregistration_delay_s),
             health_check=elbv2.HealthCheck(
                 path="/health", interval=Duration.seconds(10), healthy_threshold_count=2, unhealthy_threshold_count=3

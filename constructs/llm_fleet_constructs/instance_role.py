@@ -4,25 +4,20 @@ of another pool.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from aws_cdk import Stack
 from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from llm_fleet_constructs.grants import accept_wildcards, allow
+from llm_fleet_constructs.grants import accept_wildcards, allow, allow_pull
 from llm_fleet_constructs.interfaces import as_role, service_principal
 from llm_fleet_constructs.metrics import NAMESPACE
 
 METRICS_WILDCARD = "PutMetricData cannot be limited to a resource; it is limited to the fleet's own namespace"
 GROUP_ARN_WILDCARD = "A group's ARN holds an id that only EC2 knows; the group is named in full after it"
-_ACCOUNT_REGISTRY = re.compile(
-    r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:@]+)"
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class InstanceRole(Construct):
         self.role = as_role(iam.Role(self, "Resource", assumed_by=service_principal("ec2.amazonaws.com")))
         self._allow_session_manager()
         self._allow_telemetry(props.log_group)
-        self._allow_pull(props.engine_image)
+        allow_pull(self.role, props.engine_image)
         if props.token_secret_name:
             secretsmanager.Secret.from_secret_name_v2(self, "HubToken", props.token_secret_name).grant_read(self.role)
 
@@ -97,13 +92,3 @@ class InstanceRole(Construct):
             ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
             [log_group.log_group_arn],
         )
-
-    def _allow_pull(self, image: str) -> None:
-        registry = _ACCOUNT_REGISTRY.match(image)
-        if registry is None:
-            return
-        place = f"{registry['region']}:{registry['account']}"
-        arn = f"arn:{Stack.of(self).partition}:ecr:{place}:repository/{registry['repository']}"
-        why = "The registry's password is one for the account; what may be pulled is limited to one repository"
-        allow(self.role, ["ecr:GetAuthorizationToken"], ["*"], wildcard_because=why)
-        allow(self.role, ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [arn])

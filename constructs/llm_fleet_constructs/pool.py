@@ -36,6 +36,7 @@ from llm_fleet_constructs.instance_role import GROUP_ARN_WILDCARD, InstanceRole,
 from llm_fleet_constructs.metrics import PoolMetrics
 from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool_scaling import PoolScaling, PoolScalingProps
+from llm_fleet_constructs.service_image import ServiceImage
 from llm_fleet_constructs.weights_cache import WeightsCache
 from llm_fleet_constructs.work_queue import WorkQueue, WorkQueueProps
 from llm_fleet_constructs.worker_registry import WorkerRegistry
@@ -68,6 +69,8 @@ class PoolProps:
     """Where workers say that they are alive."""
     log_group: logs.LogGroup
     """Where the journal of instances goes."""
+    image: ServiceImage | None = None
+    """What its workers run. Default: none; instances then run no worker, and the gateway never hears of them."""
 
 
 class Pool(Construct):
@@ -133,6 +136,8 @@ class Pool(Construct):
         prefixes += artifact_keys(plan)
         if prefixes:
             props.weights.grant_fill(role.role, *prefixes)
+        if props.image:
+            props.image.grant_pull(role.role, plan.architecture)
         self.work.grant_consume(role.role)
         props.batches.grant_work(role.role)
         props.registry.grant_register(role.role, plan.role)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 from llm_fleet.errors import InputError, Problem, nearest_of, unknown_choice
 from llm_fleet.models.card import PRECISIONS
-from llm_fleet.patterns.words import PURCHASE_KINDS, PurchaseKind
+from llm_fleet.patterns.words import IMAGE_PATTERN, PURCHASE_KINDS, PurchaseKind
 
 OVERRIDE_KEYS = ("model", "precision", "region", "instance_families", "max_instances", "purchase", "image")
 MAX_INSTANCES = 1000
@@ -109,4 +110,8 @@ def _with(overrides: Overrides, key: str, text: str, where: str, problems: list[
         case "region":
             return replace(overrides, region=text)
         case _:
+            if not re.match(IMAGE_PATTERN, text):
+                problems.append(
+                    Problem(where, "is no image", repr(text), "build, none or a URI like registry/name:tag")
+                )
             return replace(overrides, image=text)

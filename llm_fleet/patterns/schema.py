@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llm_fleet.errors import nearest_of
-from llm_fleet.patterns.words import ROLES, Role, Usage
+from llm_fleet.patterns.words import IMAGE_BUILD, IMAGE_PATTERN, ROLES, Role, Usage
 
 MAX_UNITS_OF_WORK = 1_000_000_000
 
@@ -180,7 +180,15 @@ class Network(Part):
 class Gateway(Part):
     """The router service in front of the pools."""
 
-    image: str | None = Field(default=None, description="container image URI; none: the service stands at zero tasks")
+    image: str = Field(
+        default=IMAGE_BUILD,
+        pattern=IMAGE_PATTERN,
+        description="of gateway and workers: a container image URI; build: made from the Dockerfile at deploy; "
+        "none: nothing runs, the service stands at zero tasks",
+    )
+    architecture: Literal["x86_64", "arm64"] = Field(
+        default="x86_64", description="of the gateway's tasks; a given image must be made for it"
+    )
     min_tasks: Annotated[int, Field(ge=1, le=100)] = 2
     max_tasks: Annotated[int, Field(ge=1, le=100)] = 10
     certificate_arn: str | None = Field(default=None, description="ACM certificate; none: HTTP inside the VPC only")

@@ -7,6 +7,7 @@ from datetime import date
 
 from llm_fleet.catalog.types import Catalog
 from llm_fleet.patterns.schema import Pattern
+from llm_fleet.patterns.words import IMAGE_NONE
 from llm_fleet.planning.choosing import Chosen
 from llm_fleet.planning.criteria import Assessment
 from llm_fleet.planning.request import PoolRequest
@@ -116,10 +117,10 @@ def _weights(request: PoolRequest) -> Iterator[str]:
         yield f"{request.card.name} is gated: put a Hub token into the secret {weights.token_secret_name}."
 
 
-def deployment_cautions(pattern: Pattern, gateway_image: str | None) -> Iterator[str]:
+def deployment_cautions(pattern: Pattern, gateway_image: str) -> Iterator[str]:
     """Cautions of the deployment as a whole."""
-    if gateway_image is None:
-        yield "gateway: no image is given (-c image=...), so the service stands at zero tasks."
+    if gateway_image == IMAGE_NONE:
+        yield "gateway: image is none, so the service stands at zero tasks and instances run no worker."
     if pattern.deploy.gateway.certificate_arn is None:
         yield "gateway: no certificate is given, so it speaks HTTP inside the VPC only."
     if not any(pool.ami_id for pool in pattern.pools.values()):

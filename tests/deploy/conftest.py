@@ -33,7 +33,7 @@ def synth(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Synth:
 
     def synthesise(*context: str) -> Path:
         folder = tmp_path_factory.mktemp("assembly")
-        words = [word for assignment in ("nag=off", *context) for word in ("-c", assignment)]
+        words = [word for assignment in ("nag=off", "image=none", *context) for word in ("-c", assignment)]
         run_cdk(cloud, "synth", "--quiet", *words, "--output", str(folder))
         return folder
 

@@ -21,6 +21,8 @@ from tests.deploy.conftest import Synth
 
 PATTERN = "startup-mvp"
 POOL = "CostEfficient"
+IMAGE = {"image": "none"}
+"""As the assemblies are made: no container engine is needed."""
 
 
 def deploy(cloud: LocalCloud, assembly: Path) -> None:
@@ -91,7 +93,7 @@ def test_poison_goes_to_a_dead_letter_queue_that_exists(cloud: LocalCloud, fleet
 
 
 def test_the_outputs_trace_what_runs_to_its_plan(fleet: Fleet, deployed: Path) -> None:
-    plan = plan_fleet(PATTERN)
+    plan = plan_fleet(PATTERN, IMAGE)
     assert fleet.outputs["PlanFingerprint"] == plan.fingerprint()
     assert (deployed / f"{PATTERN}.plan.json").read_text() == plan.to_json()
 

@@ -50,3 +50,11 @@ def statements(template: Template, prefix: str = "") -> list[dict[str, Any]]:
 def actions(statement: dict[str, Any]) -> list[str]:
     """A statement's actions as a list."""
     return statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+
+
+def pulled_from(template: Template, prefix: str) -> list[Any]:
+    """Repositories that the roles under a prefix may pull from."""
+    found = [
+        statement["Resource"] for statement in statements(template, prefix) if "ecr:BatchGetImage" in actions(statement)
+    ]
+    return [arn for resource in found for arn in (resource if isinstance(resource, list) else [resource])]

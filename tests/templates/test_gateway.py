@@ -1,4 +1,4 @@
-"""The gateway: a private load balancer, a locked-down task, and no task at all without an image."""
+"""The gateway: a private load balancer, a locked-down task of the image that the deploy builds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_fleet.gateway.settings import parse_settings
 from llm_fleet.patterns import pattern_names
 from llm_fleet.planning import plan_fleet
 from tests.templates.assembly import Assembly, Template
-from tests.templates.reading import actions, of_type, statements, the
+from tests.templates.reading import actions, of_type, pulled_from, statements, the
 
 
 @pytest.fixture(params=pattern_names())
@@ -30,21 +30,32 @@ def container(template: Template) -> dict[str, Any]:
     return found
 
 
-def test_without_an_image_the_template_asks_for_one_and_runs_no_task(template: Template) -> None:
-    assert template["Parameters"]["GatewayImage"]["Default"] == "none"
-    condition = next(name for name in template["Conditions"] if name.startswith("GatewayImageGiven"))
-    assert container(template)["Image"] == {"Ref": "GatewayImage"}
-    assert the(template, "AWS::ECS::Service")["DesiredCount"]["Fn::If"][::2] == [condition, 0]
-    target = the(template, "AWS::ApplicationAutoScaling::ScalableTarget")
-    assert target["MinCapacity"]["Fn::If"][::2] == [condition, 0]
-    assert target["MaxCapacity"]["Fn::If"][::2] == [condition, 0]
+def test_the_task_runs_the_image_that_the_deploy_builds(template: Template) -> None:
+    assert "cdk-hnb659fds-container-assets" in json.dumps(container(template)["Image"])
+    assert container(template)["Command"] == ["llm_fleet.gateway"]
+    assert "GatewayImage" not in template["Parameters"]
 
 
-def test_with_an_image_its_own_scaling_keeps_the_plans_number_of_tasks(pattern: str, template: Template) -> None:
+def test_its_execution_role_pulls_from_that_repository_only(template: Template) -> None:
+    (repository,) = pulled_from(template, "GatewayTaskExecutionRole")
+    assert "cdk-hnb659fds-container-assets-" in json.dumps(repository)
+
+
+def test_its_own_scaling_keeps_the_plans_number_of_tasks(pattern: str, template: Template) -> None:
     gateway = plan_fleet(pattern).deployment.gateway
     target = the(template, "AWS::ApplicationAutoScaling::ScalableTarget")
-    assert target["MinCapacity"]["Fn::If"][1] == gateway.min_tasks
-    assert target["MaxCapacity"]["Fn::If"][1] == gateway.max_tasks
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (gateway.min_tasks, gateway.max_tasks)
+    assert the(template, "AWS::ECS::Service")["DesiredCount"] == gateway.min_tasks
+
+
+def test_a_task_gets_two_minutes_to_stop(template: Template) -> None:
+    assert container(template)["StopTimeout"] == 120
+
+
+def test_requests_go_to_the_task_that_has_fewest(template: Template) -> None:
+    properties = the(template, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    attributes = {item["Key"]: item["Value"] for item in properties["TargetGroupAttributes"]}
+    assert attributes["load_balancing.algorithm.type"] == "least_outstanding_requests"
 
 
 def test_the_task_is_x86_cannot_write_its_root_and_is_nobody(template: Template) -> None:

@@ -1,4 +1,6 @@
-"""Deployments that no shipped pattern asks for: public, in an existing VPC, without internet, with an own AMI."""
+"""Deployments that no shipped pattern asks for: public, in an existing VPC, without internet, with an own AMI, without
+an image.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from app import use_packaged_node
 from llm_fleet.planning import FleetPlan, plan_fleet
 from llm_fleet.planning.plan import Deployment
 from tests.templates.assembly import Assembly, flags
-from tests.templates.reading import actions, everything_in, of_type, statements, the
+from tests.templates.reading import everything_in, of_type, pulled_from, the
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
 GATEWAY_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/gateway:1"
@@ -42,6 +44,14 @@ def without_internet(deployment: Deployment) -> Deployment:
     return deployment.model_copy(update={"network": deployment.network.model_copy(update={"nat_gateways": 0})})
 
 
+def without_an_image(deployment: Deployment) -> Deployment:
+    return deployment.model_copy(update={"gateway": deployment.gateway.model_copy(update={"image": "none"})})
+
+
+def on_arm(deployment: Deployment) -> Deployment:
+    return deployment.model_copy(update={"gateway": deployment.gateway.model_copy(update={"architecture": "arm64"})})
+
+
 def with_an_own_ami_and_registry() -> FleetPlan:
     plan = plan_fleet("startup-mvp")
     pool = plan.pools[0]
@@ -60,6 +70,8 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
         deployed_with("existing-vpc", in_an_existing_vpc),
         deployed_with("no-internet", without_internet),
         with_an_own_ami_and_registry(),
+        deployed_with("no-image", without_an_image),
+        deployed_with("arm", on_arm),
     ]
     folder = tmp_path_factory.mktemp("variants")
     try:
@@ -89,6 +101,38 @@ def test_a_given_image_runs_the_plans_tasks_and_is_watched(variants: Assembly) -
     assert the(template, "AWS::ECS::TaskDefinition")["ContainerDefinitions"][0]["Image"] == GATEWAY_IMAGE
     assert the(template, "AWS::ApplicationAutoScaling::ScalableTarget")["MinCapacity"] == 3
     assert len(of_type(template, "AWS::CloudWatch::Alarm", "GatewayAlarmsDown")) == 1
+
+
+def test_a_given_image_in_an_accounts_registry_may_be_pulled_by_tasks_and_instances(variants: Assembly) -> None:
+    template = variants.template("public")
+    for prefix in ("GatewayTaskExecutionRole", "CostEfficientRole"):
+        assert pulled_from(template, prefix) == ["arn:aws:ecr:us-east-1:123456789012:repository/gateway"]
+
+
+def test_without_an_image_the_template_asks_for_one_and_runs_no_task(variants: Assembly) -> None:
+    template, gateway = variants.template("no-image"), plan_fleet("startup-mvp").deployment.gateway
+    assert template["Parameters"]["GatewayImage"]["Default"] == "none"
+    condition = next(name for name in template["Conditions"] if name.startswith("GatewayImageGiven"))
+    (container,) = the(template, "AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    assert container["Image"] == {"Ref": "GatewayImage"}
+    assert the(template, "AWS::ECS::Service")["DesiredCount"]["Fn::If"] == [condition, gateway.min_tasks, 0]
+    target = the(template, "AWS::ApplicationAutoScaling::ScalableTarget")
+    assert target["MinCapacity"]["Fn::If"] == [condition, gateway.min_tasks, 0]
+    assert target["MaxCapacity"]["Fn::If"] == [condition, gateway.max_tasks, 0]
+
+
+def test_without_an_image_no_container_engine_is_needed_to_deploy(variants: Assembly) -> None:
+    assets = json.loads((variants.folder / "no-image.assets.json").read_text())
+    assert not assets.get("dockerImages")
+    assert not any("ecr:" in str(value) for value in everything_in(variants.template("no-image")))
+
+
+def test_tasks_on_arm_get_an_image_built_for_arm(variants: Assembly) -> None:
+    assets = json.loads((variants.folder / "arm.assets.json").read_text())
+    platforms = {image["source"]["platform"]: key for key, image in assets["dockerImages"].items()}
+    task = the(variants.template("arm"), "AWS::ECS::TaskDefinition")
+    assert task["RuntimePlatform"]["CpuArchitecture"] == "ARM64"
+    assert platforms["linux/arm64"] in json.dumps(task["ContainerDefinitions"][0]["Image"])
 
 
 def test_an_email_hears_of_alarms(variants: Assembly) -> None:
@@ -121,16 +165,10 @@ def test_an_own_ami_wins_over_the_parameter(variants: Assembly) -> None:
 
 
 def test_an_engine_from_an_accounts_registry_may_be_pulled_from_that_repository_only(variants: Assembly) -> None:
-    pulling = [
-        statement
-        for statement in statements(variants.template("own-ami"), "CostEfficientRole")
-        if "ecr:BatchGetImage" in actions(statement)
-    ]
-    assert [statement["Resource"] for statement in pulling] == [
-        "arn:aws:ecr:us-east-1:123456789012:repository/mirror/vllm"
-    ]
+    engine, worker = pulled_from(variants.template("own-ami"), "CostEfficientRole")
+    assert engine == "arn:aws:ecr:us-east-1:123456789012:repository/mirror/vllm"
+    assert "cdk-hnb659fds-container-assets" in json.dumps(worker)
 
 
 def test_an_engine_from_a_public_registry_needs_no_leave_to_pull(variants: Assembly) -> None:
-    found = statements(variants.template("public"), "CostEfficientRole")
-    assert not any(action.startswith("ecr:") for statement in found for action in actions(statement))
+    assert pulled_from(variants.template("no-image"), "CostEfficientRole") == []
