@@ -11,6 +11,9 @@ import hashlib
 
 OVERLOAD = 1.25
 """How far above the mean an engine's outstanding tokens may be before its sessions go elsewhere."""
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
+"""Multiplicative hashing: 2^64 by the golden ratio, odd."""
+_64_BITS = (1 << 64) - 1
 
 
 def seed(host: str, port: int) -> int:
@@ -24,8 +27,10 @@ def key(text: bytes) -> int:
 
 
 def score(key: int, seed: int) -> int:
-    """How much a key prefers an engine. The hash of two integers is the same in every process of one image."""
-    return hash((key, seed))
+    """How much a key prefers an engine. Python's hash of the two would be a little faster, and gives some engines three
+    times the share of others; this one is within a few percent.
+    """
+    return ((key ^ seed) * _GOLDEN_RATIO) & _64_BITS
 
 
 def bound_tokens(outstanding_tokens: int, engines: int, request_tokens: int) -> float:
