@@ -100,6 +100,11 @@ class Clerk:
             self._start(batch_id, lambda batch_id=batch_id: self._step(batch_id))
         self._start(_DEAD_LETTERS, self._look_at_dead_letters)
 
+    def poll_and_wait(self) -> None:
+        """A poll, and the end of the steps that it started."""
+        self.poll()
+        wait(self._running.values())
+
     def _start(self, name: str, step: Callable[[], float]) -> None:
         running = self._running.get(name)
         if (running and not running.done()) or time.monotonic() < self._due.get(name, 0):

@@ -1,0 +1,3 @@
+from tests.batches.fixtures import batch_cloud, clock, world
+
+__all__ = ["batch_cloud", "clock", "world"]
