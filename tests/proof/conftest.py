@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from localcloud.cloud import LocalCloud
+from tests.proof.door import POOL, Door, open_door
+from tests.proof.fleet import Fleet
 
 SEED = "LLM_FLEET_PROOF_SEED"
 """Environment variable: the seed of another run. Without it every run has the same."""
@@ -21,12 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: takes many minutes; runs with --soak (make soak)")
     config.stash[FINDINGS] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--soak"):
+    if not config.getoption("--soak", default=False):
         for item in items:
             if item.get_closest_marker("soak"):
                 item.add_marker(pytest.mark.skip(reason="takes many minutes: make soak"))
@@ -70,6 +72,21 @@ def rng(seed: int) -> random.Random:
 def cloud() -> Iterator[LocalCloud]:
     with LocalCloud() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def open_files() -> None:
+    """Thousands of connections, here and in the processes that are started from here."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@pytest.fixture(scope="session")
+def door(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A gateway with two engines, shared by proofs that leave it as they found it."""
+    fleet = Fleet(cloud, tmp_path_factory.mktemp("door"), pools=[POOL])
+    yield open_door(fleet, engines=2)
+    fleet.stop()
 
 
 @pytest.fixture(scope="module")

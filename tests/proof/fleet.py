@@ -21,6 +21,8 @@ MAX_RECEIVES = 20
 """More than on AWS: here every line meets a dozen faults, and few shall end for that alone."""
 INSTANCE_TYPE = "g5.xlarge"
 MAX_TOKENS = 8192
+AWS_SECRET = "proof-aws-secret-that-nobody-may-print"
+"""The local cloud takes any."""
 WORKER_TIMES = {
     "answer_timeout_s": 6,
     "poll_wait_s": 1,
@@ -59,7 +61,11 @@ class Fleet:
     ) -> None:
         self.cloud = cloud
         self.folder = folder
-        self.environment = {**cloud.environment(), "AWS_ENDPOINT_URL": endpoint_url or cloud.endpoint_url}
+        self.environment = {
+            **cloud.environment(),
+            "AWS_ENDPOINT_URL": endpoint_url or cloud.endpoint_url,
+            "AWS_SECRET_ACCESS_KEY": AWS_SECRET,
+        }
         self.name = f"proof{next(_numbers)}"
         self._engine_delay_s = engine_delay_s
         self.sqs: Any = self._client("sqs")

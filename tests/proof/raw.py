@@ -58,6 +58,14 @@ class Raw:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def trickle(self, data: bytes) -> bool:
+        """Send a little; whether the connection is still open."""
+        try:
+            self._socket.send(data)
+            return not self._answered()
+        except ConnectionError:
+            return False
+
     def send_while_open(self, piece: bytes, limit_bytes: int) -> int:
         """Send the piece again and again until the other side answers, closes, or the limit: how many bytes went."""
         sent = 0
@@ -70,10 +78,12 @@ class Raw:
         return sent
 
     def _answered(self) -> bool:
+        """Whether an answer or the end of the connection has come."""
         try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)) or True
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
+        return True
 
     def reply(self, method: str = "GET") -> Reply:
         """The next answer.

@@ -18,11 +18,11 @@ from localcloud.cloud import LocalCloud
 from tests.proof.answers import MODEL, answer
 from tests.proof.chaos import POOL, TIMES, Chaos, schedule
 from tests.proof.conftest import Findings
+from tests.proof.door import under_way
 from tests.proof.engine import REFUSED_WORD
 from tests.proof.faults import AWS_FAULTS, THROTTLE, FaultProxy
 from tests.proof.fleet import Fleet
 from tests.proof.processes import wait_until
-from tests.proof.raw import gauges
 
 LINES = 2000
 REFUSED_EVERY = 250
@@ -196,13 +196,7 @@ def check_nothing_is_left(fleet: Fleet, chaos: Chaos) -> None:
 
     wait_until(registered, EXPIRES_AFTER_S + 30, f"the registry holds {names}, none with a lease", fleet.stories)
     assert len(registry.gateways(time.time())) == 1
-    busy = {name: value for name, value in gauges(chaos.gateway.port).items() if is_level(name) and value}
-    assert not busy
-
-
-def is_level(name: str) -> bool:
-    """Whether a metric of the gateway says what is under way now."""
-    return any(word in name for word in ("in_flight", "running", "waiting", "outstanding"))
+    assert not under_way(chaos.gateway.port)
 
 
 @pytest.mark.parametrize("seed", range(3))
