@@ -51,8 +51,7 @@ class Fleet:
 
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
-        session: Any = self.cloud.session()
-        return session.client(service, endpoint_url=self.cloud.endpoint_url)
+        return self.cloud.client(service)
 
     @contextlib.contextmanager
     def registered(self, engine_port: int) -> Generator[None]:

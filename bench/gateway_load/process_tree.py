@@ -5,6 +5,7 @@ CPU time is what makes figures of a busy machine comparable: it counts only what
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def busy_s() -> float:
     """Seconds of CPU that the whole machine has spent on anything, over all cores."""
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS_PER_S
+
+
+def find(word: str) -> int:
+    """The first process below this one that has a word like this in its command line.
+
+    Raises:
+        LookupError: none has.
+    """
+    for each in tree(os.getpid()):
+        with contextlib.suppress(OSError):
+            if word in Path(f"/proc/{each}/cmdline").read_text():
+                return each
+    raise LookupError(f"no process runs {word}")
 
 
 def _stat(pid: int) -> list[str]:
