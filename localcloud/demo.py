@@ -1,10 +1,13 @@
-"""`make demo`: plan startup-mvp, deploy it with the real CDK CLI into a local cloud, show what then exists."""
+"""`make demo`: plan startup-mvp, deploy it with the real CDK CLI into a local cloud, show what then exists, and send
+requests through gateway, worker and a small engine that run on what was deployed.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 from llm_fleet.planning import FleetPlan, plan_fleet
@@ -14,7 +17,11 @@ from localcloud.cdk import bootstrap, run_cdk
 from localcloud.child import LocalCloudError
 from localcloud.cloud import LocalCloud
 from localcloud.comparing import Fact, compare, pool_id
+from localcloud.cpu_engine import MODEL
+from localcloud.demo_requests import BATCH, Answer, BatchAnswers, batch, chat, open_client, streamed_chat
+from localcloud.loopback_fleet import LoopbackFleet
 from localcloud.reading import Alarm, Fleet, FleetReader
+from localcloud.settings_documents import deployed_documents
 from localcloud.steps import Steps
 
 PATTERN = "startup-mvp"
@@ -23,25 +30,35 @@ IMAGE = "none"
 DEPLOY = ("deploy", PATTERN, "-c", f"pattern={PATTERN}", "-c", f"image={IMAGE}", "--require-approval", "never")
 REJECTIONS_SHOWN = 5
 NEXT_COMMANDS = (
+    (".venv/bin/llm-fleet dev", "the same services without a deploy, until Ctrl-C"),
     (".venv/bin/llm-fleet plan startup-mvp -c model=Qwen/Qwen3-8B", "the same pattern with another model"),
-    (".venv/bin/llm-fleet plan enterprise-production --all", "a 70B model; every type with its reason"),
     ("make synth PATTERN=startup-mvp", "the CloudFormation that was deployed, in cdk.out"),
 )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the fleet answered."""
+
+    chat: Answer
+    streamed: Answer
+    batched: BatchAnswers
 
 
 def main() -> int:
     """Run the demo; 0 if what was deployed is what was planned."""
     signal.signal(signal.SIGTERM, _unwind)
-    print(f"{PATTERN}: planned, deployed into a local cloud with the CDK CLI, read back. No AWS account is touched.\n")
+    print(f"{PATTERN}: planned, deployed into a local cloud with the CDK CLI, read back. No AWS account is touched.")
+    print("image=none: here gateway and worker run from this folder; on AWS their image is built at deploy.\n")
     try:
-        plan, fleet = deploy_and_read(Steps(6))
+        plan, fleet, answers = deploy_and_ask(Steps(12))
     except LocalCloudError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     facts = {pool.role: compare(pool, fleet) for pool in plan.pools}
-    print("\n".join(report(plan, fleet, facts)))
+    print("\n".join((*report(plan, fleet, facts), *answer_lines(plan, answers), *next_lines())))
     return 0 if all(fact.agrees for pool_facts in facts.values() for fact in pool_facts) else 1
 
 
@@ -50,10 +67,10 @@ def _unwind(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def deploy_and_read(steps: Steps) -> tuple[FleetPlan, Fleet]:
-    """The plan, and the fleet that the cloud held before it was stopped."""
+def deploy_and_ask(steps: Steps) -> tuple[FleetPlan, Fleet, Answers]:
+    """The plan, the fleet that the cloud held before it was stopped, and what was answered from it."""
     with steps.step(f"plan {PATTERN}"):
-        plan = plan_fleet(PATTERN, {"image": IMAGE})
+        plan = plan_fleet(PATTERN, {"image": "none"})
     cloud = LocalCloud(plan.region)
     with steps.step("start the local cloud on loopback"):
         cloud.start()
@@ -64,9 +81,33 @@ def deploy_and_read(steps: Steps) -> tuple[FleetPlan, Fleet]:
             run_cdk(cloud, *DEPLOY, "--output", str(cloud.folder / "cdk.out"))
         with steps.step("read back what exists, by the AWS API"):
             fleet = FleetReader(cloud.session(), cloud.endpoint_url).fleet(PATTERN)
-        with steps.step("stop the local cloud"):
-            cloud.stop()
-    return plan, fleet
+            documents = deployed_documents(cloud, PATTERN)
+        with LoopbackFleet(cloud, documents) as services:
+            answers = _ask(services, steps)
+            with steps.step("stop all of it"):
+                services.stop()
+                cloud.stop()
+    return plan, fleet, answers
+
+
+def _ask(services: LoopbackFleet, steps: Steps) -> Answers:
+    with steps.step(f"start llama.cpp with {MODEL} on CPU"):
+        engines = services.start_engines()
+    with steps.step("start the worker with the deployed pool's settings"):
+        services.start_workers(engines)
+    with steps.step("start the gateway with its deployed settings, ask for a first token"):
+        services.start_gateway()
+        api_key = services.make_key("demo")
+        services.wait_for_first_answer(api_key)
+    (model,) = services.models()
+    with open_client(services.base_url, api_key) as client:
+        with steps.step("openai client: chat with service_tier=priority"):
+            answer = chat(client, model)
+        with steps.step("openai client: streamed chat"):
+            streamed = streamed_chat(client, model)
+        with steps.step(f"openai client: batch of {len(BATCH)} lines through S3, SQS and DynamoDB"):
+            batched = batch(client, model)
+    return Answers(answer, streamed, batched)
 
 
 def report(plan: FleetPlan, fleet: Fleet, facts: dict[str, tuple[Fact, ...]]) -> Iterator[str]:
@@ -78,6 +119,33 @@ def report(plan: FleetPlan, fleet: Fleet, facts: dict[str, tuple[Fact, ...]]) ->
     yield f"Endpoint  {fleet.gateway_url}"
     yield f"Plan      {fleet.outputs['PlanFingerprint'][:12]}, catalogue of {fleet.outputs['CatalogDate']}"
     yield f"Mind      {len(plan.warnings)} cautions: llm-fleet plan {PATTERN} lists them"
+
+
+def answer_lines(plan: FleetPlan, answers: Answers) -> Iterator[str]:
+    """What was answered, from which pool and why, how fast and for how much."""
+    yield f"\nAnswers, by {MODEL} on this machine's CPU in place of the pool's model"
+    for name, answer in (("chat", answers.chat), ("streamed", answers.streamed)):
+        first = f", first token after {answer.first_token_seconds:.2f} s" if answer.first_token_seconds else ""
+        yield f"  {name:9}{answer.question} -> {' '.join(answer.text.split())}"
+        yield f"           pool {answer.pool}, because {answer.reason}"
+        yield f"           {_speed(answer.tokens, answer.seconds)}{first}"
+    batched = answers.batched
+    yield f"  batch    {batched.status}: {batched.completed} lines completed, {batched.failed} failed"
+    yield from (f"           {custom_id} -> {' '.join(text.split())}" for custom_id, text in batched.lines)
+    yield f"           {_speed(batched.tokens, batched.seconds)}"
+    price = plan.pools[0].cost.expected.usd_per_million_output_tokens
+    tokens = answers.chat.tokens + answers.streamed.tokens + batched.tokens
+    if price is not None:
+        usd = tokens * price / 1e6
+        yield f"  cost     {tokens} tokens: {usd:.6f} USD at the plan's {price:.2f} USD per million output tokens"
+
+
+def _speed(tokens: int, seconds: float) -> str:
+    return f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s"
+
+
+def next_lines() -> Iterator[str]:
+    """What to run after the demo."""
     yield "\nTry next"
     width = max(len(command) for command, _ in NEXT_COMMANDS)
     yield from (f"  {command.ljust(width)}   # {why}" for command, why in NEXT_COMMANDS)

@@ -30,13 +30,9 @@ def run(pattern: str, as_json: bool) -> int:
         InputError: the pattern does not load, or make setup has not been run.
         KeyboardInterrupt: told to end before it served.
     """
-    problems = [
-        Problem("llm-fleet dev", f"{folder} is missing: run make setup")
-        for folder in (".venv-cloud", ".venv-engine")
-        if not (ROOT / folder / ".ready").exists()
-    ]
-    if problems:
-        raise InputError(problems)
+    missing = [folder for folder in (".venv-cloud", ".venv-engine") if not (ROOT / folder / ".ready").exists()]
+    if missing:
+        raise InputError(Problem("llm-fleet dev", f"{', '.join(missing)} missing: run make setup"))
     plan = plan_fleet(pattern)
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault(LOG_VARIABLE, "text")

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
-WIDTH = 84
+WIDTH = 100
 
 
 class Steps:
@@ -21,7 +21,8 @@ class Steps:
     def step(self, name: str) -> Generator[None]:
         """Print the step around the block; a failed one says so and lets the exception pass."""
         self._number += 1
-        self._output.write(f"  {self._number}/{self._total} {name} ".ljust(WIDTH, "."))
+        number = f"{self._number:>{len(str(self._total))}}/{self._total}"
+        self._output.write(f"  {number} {name} ".ljust(WIDTH, "."))
         self._output.flush()
         start = time.monotonic()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from llm_fleet.planning import plan_fleet
 from localcloud.child import ROOT
 from localcloud.demo import NEXT_COMMANDS, PATTERN
+from localcloud.demo_requests import BATCH, CHAT, STREAMED
 from localcloud.steps import Steps
 
 
@@ -35,6 +37,26 @@ def test_the_demo_shows_the_types_the_cost_the_endpoint_and_the_reasons(shown: s
     assert f"{plan.cost.expected.usd_per_month:,.0f} USD a month" in shown
     assert "Endpoint  http" in shown
     assert pool.headline in shown
+
+
+def test_the_demo_shows_each_answer_with_its_pool_and_why(shown: str) -> None:
+    for question in (CHAT, STREAMED):
+        (place,) = [number for number, line in enumerate(shown.splitlines()) if f"{question} -> " in line]
+        answer, way, speed = shown.splitlines()[place : place + 3]
+        assert len(answer.rpartition(" -> ")[2]) > 5
+        assert re.search(r"pool cost_efficient, because \S+", way)
+        assert re.search(r"[1-9]\d* tokens in [\d.]+ s, \d+ tokens/s", speed)
+    assert "because realtime-flexible; high_performance missing" in shown
+    assert "first token after" in shown
+
+
+def test_the_demos_batch_completes_in_the_order_of_its_input(shown: str) -> None:
+    assert f"completed: {len(BATCH)} lines completed, 0 failed" in shown
+    assert re.findall(r"^ +(line-\d) -> \S", shown, re.MULTILINE) == ["line-1", "line-2", "line-3"]
+
+
+def test_the_demo_shows_what_its_tokens_would_cost(shown: str) -> None:
+    assert re.search(r"\d+ tokens: 0\.\d+ USD at the plan's [\d.]+ USD per million output tokens", shown)
 
 
 def test_the_demo_ends_with_three_commands(shown: str) -> None:
