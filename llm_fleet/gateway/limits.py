@@ -45,10 +45,13 @@ class Limits:
             wait_s = _wait_s(bucket.requests, 1, key.requests_per_minute / self.tasks)
         if key.tokens_per_minute is not None:
             wait_s = max(wait_s, _wait_s(bucket.tokens, tokens, key.tokens_per_minute / self.tasks))
-        if wait_s == 0.0:
+        if wait_s > 0.0:
+            return wait_s
+        if key.requests_per_minute is not None:
             bucket.requests -= 1
+        if key.tokens_per_minute is not None:
             bucket.tokens -= tokens
-        return wait_s
+        return 0.0
 
     def settle(self, key: ApiKey, estimated: int, actual: int) -> None:
         """Give back, or take, what an admitted request used less or more than estimated."""
