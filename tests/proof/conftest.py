@@ -12,11 +12,11 @@ import pytest
 
 from localcloud.cloud import LocalCloud
 from tests.proof.door import POOL, Door, open_door
+from tests.proof.findings import FINDINGS, Findings
 from tests.proof.fleet import Fleet
 
 SEED = "LLM_FLEET_PROOF_SEED"
 """Environment variable: the seed of another run. Without it every run has the same."""
-FINDINGS = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,20 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for finding in config.stash[FINDINGS]:
         terminalreporter.write_line(finding)
-
-
-class Findings:
-    """Figures that a proof measured: printed, kept with the test, and shown once more at the end of the run."""
-
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._request = request
-
-    def say(self, **facts: object) -> None:
-        name = self._request.node.name
-        self._request.node.user_properties.extend((fact, str(value)) for fact, value in facts.items())
-        line = f"proof {name}: " + ", ".join(f"{fact} {value}" for fact, value in facts.items())
-        print(line)
-        self._request.config.stash[FINDINGS].append(line)
 
 
 @pytest.fixture

@@ -21,6 +21,12 @@ MAX_RECEIVES = 20
 """More than on AWS: here every line meets a dozen faults, and few shall end for that alone."""
 INSTANCE_TYPE = "g5.xlarge"
 MAX_TOKENS = 8192
+CLERK_PACE = {
+    "LLM_FLEET_CLERK_POLL_S": "0.5",
+    "LLM_FLEET_CLERK_LEASE_S": "10",
+    "LLM_FLEET_CLERK_DEAD_LETTERS_S": "5",
+    "LLM_FLEET_CLERK_BACK_OFF_S": "5",
+}
 AWS_SECRET = "proof-aws-secret-that-nobody-may-print"
 """The local cloud takes any."""
 WORKER_TIMES = {
@@ -65,6 +71,7 @@ class Fleet:
             **cloud.environment(),
             "AWS_ENDPOINT_URL": endpoint_url or cloud.endpoint_url,
             "AWS_SECRET_ACCESS_KEY": AWS_SECRET,
+            **CLERK_PACE,
         }
         self.name = f"proof{next(_numbers)}"
         self._engine_delay_s = engine_delay_s

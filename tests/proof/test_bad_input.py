@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.proof.answers import MODEL
-from tests.proof.conftest import Findings
 from tests.proof.door import CHAT, Door, chat_body
+from tests.proof.findings import Findings
 from tests.proof.raw import Raw, Reply, ask, request
 from tests.proof.strategies import BODIES, METHODS, bodies, headers, targets
 

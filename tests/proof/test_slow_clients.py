@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.proof.conftest import Findings
 from tests.proof.door import CHAT, Door, chat_body
+from tests.proof.findings import Findings
 from tests.proof.processes import wait_until
 from tests.proof.raw import Raw, request
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.cloud import LocalCloud
-from tests.proof.conftest import Findings
 from tests.proof.door import POOL, Door, open_door
+from tests.proof.findings import Findings
 from tests.proof.fleet import Fleet
 from tests.proof.load import load
 from tests.proof.processes import wait_until
