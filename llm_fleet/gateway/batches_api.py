@@ -65,6 +65,7 @@ class BatchesApi:
     async def create(self, request: Request) -> Response:
         """Write down a new batch; validation of its lines follows in the clerk."""
         wanted = _checked_body(await request.read())
+        output_keep_s = _output_keep_s(wanted.get("output_expires_after"))
         now = self._clock()
         file_id = wanted["input_file_id"]
         file = await self._storage.run(self._storage.files.get, request.key.key_id, file_id, now)
@@ -83,7 +84,7 @@ class BatchesApi:
             window_ends_at=int(now) + WINDOW_S,
             status="validating",
             metadata=wanted.get("metadata"),
-            output_keep_s=_output_keep_s(wanted.get("output_expires_after")),
+            output_keep_s=output_keep_s,
         )
         try:
             await self._storage.run(self._storage.batches.add, record)

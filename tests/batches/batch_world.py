@@ -174,7 +174,8 @@ class BatchWorld:
 
     def carry(self, clerk: Clerk, batch_id: str, *statuses: str) -> dict[str, Any]:
         """Let the clerk poll until the batch has one of the statuses."""
-        for _ in range(2000):
+        batch = self.batch(batch_id)
+        for _ in range(500):
             clerk.poll_and_wait()
             batch = self.batch(batch_id)
             if batch["status"] in statuses:
