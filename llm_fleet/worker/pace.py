@@ -25,7 +25,7 @@ def next_limit(limit: int, slots: int, own: int, load: EngineLoad) -> int:
         return max(1, min(limit, own - waiting))
     if others + limit >= slots:
         return min(limit, slots)
-    return min(slots, limit + max(1, slots // 16))
+    return min(slots, limit + -(-slots // 16))
 
 
 def halved(limit: int) -> int:
