@@ -21,11 +21,6 @@ def seed(host: str, port: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{host}:{port}".encode()).digest()[:7], "big")
 
 
-def key(text: bytes) -> int:
-    """The affinity key of a session's name or a prompt's beginning: the same in every process."""
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
-
-
 def score(key: int, seed: int) -> int:
     """How much a key prefers an engine. Python's hash of the two would be a little faster, and gives some engines three
     times the share of others; this one is within a few percent.

@@ -58,7 +58,7 @@ class FinishedRequest:
     queue_wait_ms: float
     """From accept to the lease of an engine."""
     ttft_ms: float | None
-    """From accept to the first token, or to the answer where it is not streamed."""
+    """From accept to the first byte of the answer; the time to the first token only where it is streamed."""
     total_ms: float
     cost_usd: float | None
     attempts: int
@@ -140,7 +140,8 @@ class Meters:
         meters.cost_usd += request.cost_usd or 0.0
         meters.queue_wait.add(request.queue_wait_ms)
         meters.total.add(request.total_ms)
-        if request.ttft_ms is not None:
+        # An answer sent whole comes when its last token is there, and an error comes fast: neither tells this time.
+        if request.ttft_ms is not None and request.streamed and request.status < 400:
             meters.ttft.add(request.ttft_ms)
             self._publisher.sample("TimeToFirstToken", pool, request.ttft_ms, "Milliseconds")
         if self._readable is not None:
@@ -196,7 +197,7 @@ class Meters:
     def _histograms(self) -> Iterable[str]:
         for name, help in (
             ("queue_wait", "Milliseconds from accept to the lease of an engine."),
-            ("ttft", "Milliseconds from accept to the first token."),
+            ("ttft", "Milliseconds from accept to the first token, of streams."),
             ("total", "Milliseconds from accept to the end of the answer."),
         ):
             yield from _head(f"{name}_ms", "histogram", help)

@@ -201,6 +201,15 @@ def test_the_time_to_the_first_token_goes_to_cloudwatch() -> None:
     assert datum["Dimensions"][1] == {"Name": "Pool", "Value": POOL}
 
 
+@pytest.mark.parametrize("other", [replace(REQUEST, streamed=False, ttft_ms=9000.0), replace(REQUEST, status=502)])
+def test_only_streams_that_went_well_tell_a_time_to_the_first_token(other: FinishedRequest) -> None:
+    gateway = Gateway()
+    gateway.meters.finished(other)
+    gateway.publisher.flush()
+    assert gateway.cloudwatch.data == []
+    assert gateway.series()[f'llm_fleet_ttft_ms_count{{pool="{POOL}"}}'] == 0
+
+
 def test_lines_are_written_soon_without_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLUSH_S", 0.01)
     gateway = Gateway()
