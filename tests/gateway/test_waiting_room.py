@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_fleet.gateway import waiting_room
 from llm_fleet.gateway.balancing import Balancer, Lease
@@ -64,9 +66,11 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "SWEEP_S", 0.01)
+@pytest.fixture(autouse=True, scope="module")
+def often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting_room, "SWEEP_S", 0.01)
+        yield
 
 
 def test_who_came_first_is_served_first() -> None:
@@ -276,5 +280,50 @@ def test_an_empty_room_keeps_no_timer() -> None:
         assert guests.room.waiting(POOL) == 0
         assert guests.enter("b", wait_s=0.02) is not None
         await until(lambda: guests.gave_up == ["b"])
+
+    with_guests(scenario)
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("enter"), st.sampled_from(["realtime", "default", "batch"])),
+        st.tuples(st.just("cancel"), st.integers(min_value=0, max_value=20)),
+        st.tuples(st.just("end"), st.none()),
+        st.tuples(st.just("learn"), st.integers(min_value=0, max_value=3)),
+        st.tuples(st.just("sweep"), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(ACTIONS)
+def test_everyone_is_served_or_gives_up_or_cancels_exactly_once_and_no_lease_is_lost(
+    actions: list[tuple[str, Any]],
+) -> None:
+    tickets: list[Ticket] = []
+    cancelled: list[str] = []
+
+    async def scenario(guests: Guests) -> None:
+        for number, (action, argument) in enumerate(actions):
+            if action == "enter":
+                ticket = guests.enter(str(number), argument, wait_s=0.0 if number % 7 == 0 else 60)
+                assert ticket is not None
+                tickets.append(ticket)
+            elif action == "cancel" and argument < len(tickets):
+                if tickets[argument].line is not None:
+                    cancelled.append(str(argument))
+                tickets[argument].cancel()
+            elif action == "end" and guests.held:
+                guests.end_one()
+            elif action == "learn":
+                guests.balancer.learn(POOL, [worker(argument)] if argument else [], 1)
+            elif action == "sweep":
+                await asyncio.sleep(0.011)
+        guests.balancer.learn(POOL, [worker(slots=1000)], 1)
+        await until(lambda: guests.room.waiting(POOL) == 0)
+        assert len(guests.served) + len(guests.gave_up) + len(cancelled) == len(tickets)
+        assert not set(guests.served) & set(guests.gave_up)
+        assert guests.balancer.outstanding(POOL) == len(guests.held)
 
     with_guests(scenario)
