@@ -89,6 +89,8 @@ def main() -> None:
         sync(sys.argv[-2], sys.argv[-1])
     elif service == "secretsmanager":
         print(json.dumps({"SecretString": f"secret of {option('--secret-id')}"}))
+    elif service == "ecr":
+        print("password")
     elif service == "autoscaling":
         if (ROOT / "no-hook").exists():
             fail(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -19,6 +20,8 @@ from llm_fleet_constructs.boot.render import (
     LARGEST_USER_DATA_BYTES,
     ON_INSTANCE,
     UNITS,
+    UNITS_OF_A_WORKER,
+    UNITS_WITHOUT_WORKER,
     Bundle,
     environment,
     render_units,
@@ -31,14 +34,21 @@ SHELLCHECK = str(Path(sys.executable).with_name("shellcheck"))
 LONGEST_NAME = "x" * 150
 """Longer than any queue URL, table or bucket name that a deploy puts in."""
 POOLS = [(name, pool) for name in pattern_names() for pool in plan_fleet(name).pools]
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/llm-fleet:1"
+each_shape = pytest.mark.parametrize("worker_image", [None, IMAGE], ids=["without worker", "with worker"])
 each_pool = pytest.mark.parametrize("pool", [pool for _, pool in POOLS], ids=[f"{n}-{p.role}" for n, p in POOLS])
 
 
-def user_data(pool: PoolPlan, name: str = "deployed") -> str:
-    around = type(SURROUNDINGS)(**dict.fromkeys(vars(SURROUNDINGS), name))
-    document = json.dumps(pool_settings(pool, around), separators=(",", ":"))
+def user_data(pool: PoolPlan, name: str = "deployed", worker_image: str | None = IMAGE) -> str:
+    names: dict[str, Any] = dict.fromkeys(vars(SURROUNDINGS), name) | {"worker_image": worker_image}
+    document = json.dumps(pool_settings(pool, type(SURROUNDINGS)(**names)), separators=(",", ":"))
     return render_user_data(
-        pool, region="us-east-1", settings_json=document, log_group=name, bundle=Bundle(name, f"{'0' * 64}.zip")
+        pool,
+        region="us-east-1",
+        settings_json=document,
+        log_group=name,
+        bundle=Bundle(name, f"{'0' * 64}.zip"),
+        worker_image=worker_image,
     )
 
 
@@ -49,8 +59,9 @@ def shellcheck(script: str | Path) -> str:
 
 
 @each_pool
-def test_user_data_passes_shellcheck(pool: PoolPlan) -> None:
-    assert shellcheck(user_data(pool)) == ""
+@each_shape
+def test_user_data_passes_shellcheck(pool: PoolPlan, worker_image: str | None) -> None:
+    assert shellcheck(user_data(pool, worker_image=worker_image)) == ""
 
 
 def test_scripts_of_the_bundle_pass_shellcheck() -> None:
@@ -62,22 +73,27 @@ def test_scripts_of_the_bundle_pass_shellcheck() -> None:
 
 @each_pool
 def test_user_data_fits_with_the_longest_names(pool: PoolPlan) -> None:
-    assert len(user_data(pool, LONGEST_NAME).encode()) <= LARGEST_USER_DATA_BYTES
+    assert len(user_data(pool, LONGEST_NAME, worker_image=LONGEST_NAME).encode()) <= LARGEST_USER_DATA_BYTES
 
 
 @each_pool
-def test_bash_writes_out_the_settings_and_units_that_were_rendered(pool: PoolPlan, tmp_path: Path) -> None:
+@each_shape
+def test_bash_writes_out_the_settings_and_units_that_were_rendered(
+    pool: PoolPlan, worker_image: str | None, tmp_path: Path
+) -> None:
     """Only the part that writes files runs, into a folder of the test."""
-    script = user_data(pool)
+    script = user_data(pool, worker_image=worker_image)
     start, end = script.index("mkdir -p /etc/llm-fleet"), script.index("aws s3 cp")
     writing = script[start:end].replace("/etc/", f"{tmp_path}/etc/").replace("/opt/", f"{tmp_path}/opt/")
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
     subprocess.run(["bash", "-euo", "pipefail", "-c", writing], check=True)
     document = json.loads((tmp_path / "etc" / "llm-fleet" / "settings.json").read_text())
     assert set(document["instance_types"]) == {choice.instance_type for choice in pool.choices}
-    assert json.loads((tmp_path / "etc" / "llm-fleet" / "cloudwatch-agent.json").read_text())["logs"]
     units = {path.name for path in (tmp_path / "etc" / "systemd" / "system").iterdir()}
-    assert units == set(UNITS)
+    assert units == {*UNITS, *(UNITS_OF_A_WORKER if worker_image else UNITS_WITHOUT_WORKER)}
+    agent = json.loads((tmp_path / "etc" / "llm-fleet" / "cloudwatch-agent.json").read_text())
+    collected = agent["logs"]["logs_collected"]["journald"]["collect_list"][0]["units"]
+    assert set(collected) == {"docker.service", *(name.replace("@", "@*") for name in units)}
 
 
 @each_pool
@@ -99,13 +115,14 @@ def sections(unit: str) -> configparser.ConfigParser:
 
 
 @each_pool
-def test_units_have_no_repeated_key_and_wait_for_units_that_exist(pool: PoolPlan) -> None:
-    units = render_units(pool)
+@each_shape
+def test_units_have_no_repeated_key_and_wait_for_units_that_exist(pool: PoolPlan, worker_image: str | None) -> None:
+    units = render_units(pool, worker_image)
     known = {*units, "docker.service", "network-online.target"}
     for name, text in units.items():
         unit = sections(text)
         assert unit["Unit"]["Description"], name
-        for key in ("Requires", "After", "Wants"):
+        for key in ("Requires", "After", "Wants", "OnFailure"):
             assert set(unit["Unit"].get(key, "").split()) <= known, name
 
 
@@ -113,17 +130,20 @@ def test_units_have_no_repeated_key_and_wait_for_units_that_exist(pool: PoolPlan
 def test_units_start_what_lies_where_the_bundle_is_unpacked(pool: PoolPlan) -> None:
     script = user_data(pool)
     assert "python3 -m zipfile -e /run/llm-fleet-bundle.zip /opt/llm-fleet/on_instance" in script
-    for text in render_units(pool).values():
+    for name, text in (render_units(pool) | render_units(pool, IMAGE)).items():
         start = sections(text)["Service"]["ExecStart"]
+        if name == "llm-worker.service":
+            continue
         assert start.startswith(("/usr/bin/python3 -m on_instance ", "/bin/bash /opt/llm-fleet/on_instance/disk.sh"))
 
 
 @each_pool
 def test_times_to_stop_nest_engine_in_container_in_unit_in_hook(pool: PoolPlan) -> None:
     stop = StopTimes.within_hook(pool.scaling.drain_seconds)
-    service = sections(render_units(pool)["llm-engine@.service"])["Service"]
-    assert f"docker stop -t {stop.container_s} " in service["ExecStop"]
-    assert int(service["TimeoutStopSec"]) == stop.unit_s
+    for name in ("llm-engine@.service", "llm-worker.service"):
+        service = sections(render_units(pool, IMAGE)[name])["Service"]
+        assert f"docker stop -t {stop.container_s} " in service["ExecStop"]
+        assert int(service["TimeoutStopSec"]) == stop.unit_s
     assert pool.scaling.drain_seconds == stop.engine_s < stop.container_s < stop.unit_s < stop.hook_s
 
 
@@ -131,9 +151,28 @@ def test_a_drain_as_long_as_the_longest_hook_is_shortened_until_it_fits() -> Non
     assert StopTimes.within_hook(7200).hook_s == 7200
 
 
-@pytest.mark.parametrize("name", ["llm-engine@.service", "llm-leave.service"])
+def test_the_worker_runs_as_nobody_without_docker_and_outlives_its_engines() -> None:
+    units = render_units(POOLS[0][1], IMAGE)
+    worker = sections(units["llm-worker.service"])
+    start = worker["Service"]["ExecStart"]
+    assert start.endswith(f" {IMAGE} llm_fleet.worker")
+    assert " --read-only " in start
+    assert " --user 65532 " in start
+    assert "docker.sock" not in start
+    assert "Requires" not in worker["Unit"]
+    # Stopped in reverse: the worker drains while its engines still answer.
+    assert sections(units["llm-engine@.service"])["Unit"]["Before"] == "llm-worker.service"
+
+
+def test_user_data_starts_what_leaves_only_where_no_worker_does_it() -> None:
+    assert "llm-leave" in user_data(POOLS[0][1], worker_image=None)
+    assert "llm-leave" not in user_data(POOLS[0][1])
+
+
+@pytest.mark.parametrize("name", ["llm-engine@.service", "llm-leave.service", "llm-worker.service"])
 def test_what_must_run_is_restarted(name: str) -> None:
-    assert sections(render_units(POOLS[0][1])[name])["Service"]["Restart"] in ("always", "on-failure")
+    units = render_units(POOLS[0][1]) | render_units(POOLS[0][1], IMAGE)
+    assert sections(units[name])["Service"]["Restart"] in ("always", "on-failure")
 
 
 def test_a_failing_first_boot_gives_the_instance_up(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,8 +53,8 @@ def engine(settings: Settings) -> Iterator[int]:
     thread.join()
 
 
-def on_port(settings: Settings, port: int) -> Settings:
-    return type(settings)(**{**vars(settings), "port": port})
+def on_port(settings: Settings, port: int, **changes: object) -> Settings:
+    return type(settings)(**{**vars(settings), "port": port, **changes})
 
 
 def test_ready_means_that_a_token_was_generated(settings: Settings, engine: int) -> None:
@@ -68,6 +69,48 @@ def test_an_instance_enters_service_once_its_engine_generated_a_token(
     run_ready(on_port(settings, engine), cloud.aws, instance.imds)
     assert hook_calls(cloud) == [("launch", "CONTINUE")]
     assert "start --no-block llm-engine@0.service" in (systemd / "systemctl.log").read_text()
+
+
+def test_where_there_is_a_worker_it_is_started_and_left_to_complete_the_hook(
+    settings: Settings, engine: int, cloud: Cloud, instance: Instance, systemd: Path
+) -> None:
+    """Heartbeats hold the hook until the service says that it is over."""
+    ready = threading.Thread(
+        target=run_ready,
+        args=(on_port(settings, engine, worker_image="image"), cloud.aws, instance.imds),
+        daemon=True,
+    )
+    ready.start()
+    while not any(call[1] == "record-lifecycle-action-heartbeat" for call in cloud.calls()):
+        assert ready.is_alive()
+        time.sleep(0.02)
+    assert hook_calls(cloud) == []
+    (cloud.folder / "no-hook").touch()
+    ready.join()
+    assert hook_calls(cloud) == []
+    started = (systemd / "systemctl.log").read_text()
+    assert started.index("start --no-block llm-engine@0.service") < started.index("start --no-block llm-worker.service")
+
+
+def test_a_worker_that_cannot_be_kept_running_gives_the_instance_up(
+    settings: Settings, engine: int, cloud: Cloud, instance: Instance, systemd: Path
+) -> None:
+    (systemd / "failed").write_text("llm-worker.service\n")
+    with pytest.raises(FatalError, match=r"llm-worker\.service failed"):
+        run_ready(on_port(settings, engine, worker_image="image"), cloud.aws, instance.imds)
+    assert hook_calls(cloud) == [("launch", "ABANDON")]
+
+
+def test_an_instance_is_marked_unhealthy_by_its_id(cloud: Cloud) -> None:
+    cloud.aws.mark_unhealthy("i-1")
+    assert cloud.calls()[0] == [
+        "autoscaling",
+        "set-instance-health",
+        "--instance-id",
+        "i-1",
+        "--health-status",
+        "Unhealthy",
+    ]
 
 
 def test_a_step_that_failed_for_good_gives_the_instance_up_and_names_the_step(

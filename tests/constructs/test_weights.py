@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_fleet_constructs.on_instance.settings import FatalError, Settings
-from llm_fleet_constructs.on_instance.weights import fetch_weights
+from llm_fleet_constructs.on_instance.weights import fetch_weights, pull_images
 from tests.constructs.conftest import Cloud, read_back, settings_document
 
 
@@ -36,6 +36,16 @@ def test_a_commit_that_the_pattern_does_not_name_is_written_down_by_the_first_an
     fetch_weights(settings, cloud.aws, "i-2")
     assert "hub commit" not in docker_log.read_text()
     assert f"hub download {settings.repository} {'f' * 40} /target" in docker_log.read_text()
+
+
+def test_the_images_of_engine_and_worker_are_pulled_each_from_its_registry(
+    settings: Settings, cloud: Cloud, docker_log: Path
+) -> None:
+    worker_image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/llm-fleet:1"
+    pull_images(type(settings)(**{**vars(settings), "worker_image": worker_image}), cloud.aws)
+    calls = docker_log.read_text().splitlines()
+    assert calls[0].startswith("login ")
+    assert calls[1:] == [f"pull --quiet {worker_image}", f"pull --quiet {settings.image}"]
 
 
 def test_a_pattern_without_a_repository_gives_up_at_once_and_says_what_to_set(

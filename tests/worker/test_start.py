@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from llm_fleet.patterns import pattern_names
+from llm_fleet.planning import plan_fleet
 from llm_fleet.worker.__main__ import main
 from llm_fleet.worker.settings import load_settings
+from llm_fleet_constructs.boot.settings import PoolSurroundings, pool_settings
 from tests.worker.imds_stand_in import ImdsStandIn
 from tests.worker.world import World
 
+NAMES = [field.name for field in dataclasses.fields(PoolSurroundings) if field.default is dataclasses.MISSING]
 LAPTOP = ["--worker-id", "w", "--host", "127.0.0.1", "--instance-type", "g4dn.xlarge"]
 
 
@@ -126,7 +131,15 @@ def test_metadata_that_lacks_the_instances_id_is_said(
     assert "instance-id" in lines[0]
 
 
-def test_keys_for_other_readers_are_ignored(tmp_path: Path, world: World) -> None:
-    path = tmp_path / "settings.json"
-    path.write_text(json.dumps(world.settings(1) | {"weights_bucket": "w", "log_group": "l"}))
-    assert load_settings(path).pool == "cost_efficient"
+@pytest.mark.parametrize("pattern", pattern_names())
+def test_the_document_that_the_cdk_writes_is_the_one_that_the_worker_reads(tmp_path: Path, pattern: str) -> None:
+    around = PoolSurroundings(**dict.fromkeys((*NAMES, "worker_image", "metrics_namespace"), "name"))
+    for pool in plan_fleet(pattern).pools:
+        path = tmp_path / "settings.json"
+        path.write_text(json.dumps(pool_settings(pool, around)))
+        settings = load_settings(path)
+        assert settings.pool == pool.role
+        assert settings.metrics_namespace == "name"
+        for choice in pool.choices:
+            plan = settings.plan_for(choice.instance_type)
+            assert (plan.replicas, plan.max_num_seqs) == (choice.replicas, choice.max_num_seqs)

@@ -50,6 +50,12 @@ class PoolSurroundings:
     """Results, one object a line."""
     log_group: str
     """Where the journal goes."""
+    metrics_namespace: str = "LlmFleet"
+    """Of the worker's metrics. Default LlmFleet."""
+    worker_image: str | None = None
+    """The worker's container image. Default: none; instances then serve without a worker: they complete their hooks
+    themselves, and nobody does batches.
+    """
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ def pool_settings(pool: PoolPlan, around: PoolSurroundings) -> dict[str, Any]:
         "batch_results_bucket": around.batch_results_bucket,
         "weights_bucket": around.weights_bucket,
         "log_group": around.log_group,
+        "metrics_namespace": around.metrics_namespace,
+        "worker_image": around.worker_image,
         "hooks": {
             "launch": LAUNCH_HOOK,
             "launch_seconds": pool.scaling.launch_hook_seconds,

@@ -11,7 +11,7 @@ from .imds import Imds
 from .leave import watch
 from .ready import run_ready
 from .settings import SETTINGS_PATH, FatalError, load_settings
-from .weights import fetch_all, pull_image
+from .weights import fetch_all, pull_images
 
 
 def main(arguments: list[str]) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         imds, aws = Imds(), Aws(settings.region)
         step = arguments[0] if arguments else ""
         if step == "image":
-            pull_image(settings, aws)
+            pull_images(settings, aws)
         elif step == "weights":
             fetch_all(settings, aws, imds)
         elif step == "engine" and len(arguments) == 2:
@@ -30,8 +30,11 @@ def main(arguments: list[str]) -> int:
             run_ready(settings, aws, imds)
         elif step == "leave":
             watch(settings, aws, imds)
+        elif step == "unhealthy":
+            aws.mark_unhealthy(imds.need("instance-id"))
         else:
-            raise FatalError(f"unknown step {' '.join(arguments)!r}: image, weights, engine N, ready or leave")
+            steps = "image, weights, engine N, ready, leave or unhealthy"
+            raise FatalError(f"unknown step {' '.join(arguments)!r}: {steps}")
     except FatalError as error:
         print(f"fatal: {error}", file=sys.stderr, flush=True)
         return 1

@@ -87,6 +87,10 @@ class Aws:
         names = ("--auto-scaling-group-name", group, "--lifecycle-hook-name", hook, "--instance-id", instance_id)
         self._run("autoscaling", action, *names, *more)
 
+    def mark_unhealthy(self, instance_id: str) -> None:
+        """Have the group replace this instance."""
+        self._run("autoscaling", "set-instance-health", "--instance-id", instance_id, "--health-status", "Unhealthy")
+
     def _run(self, *arguments: str) -> str:
         command = [self._program, "--region", self._region, "--output", "json", *arguments]
         done: subprocess.CompletedProcess[Any] = subprocess.run(command, capture_output=True, text=True, check=False)

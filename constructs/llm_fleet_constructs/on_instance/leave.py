@@ -1,6 +1,6 @@
 """The way out: when the group or EC2 takes the instance, stop the engines in time and let the terminate hook go.
 
-The queue worker takes this over once it runs on the instance: it also stops leasing and hands work back.
+Only for instances without a queue worker: where there is one, it does this, and hands its work back too.
 """
 
 from __future__ import annotations

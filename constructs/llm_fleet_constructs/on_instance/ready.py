@@ -1,5 +1,5 @@
-"""From started to serving: engines up, a token generated, artefacts published, launch hook completed. Or given up,
-loudly.
+"""From started to serving: engines up, a token generated, artefacts published, worker up, launch hook completed. Or
+given up, loudly.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ LONGEST_BOOT_S = 7200
 """Two hours: weights from the Hub and a compilation of an hour. Whatever hangs longer is given up."""
 POLL_S = 5
 FIRST_TOKEN_S = 300
+WORKER = "llm-worker.service"
+NOTHING_TO_COMPLETE = "No active Lifecycle Action"
+"""What the service says of an instance that is past its hook."""
 STEPS = ("llm-disk.service", "llm-image.service", "llm-weights.service")
 
 
@@ -41,7 +44,10 @@ def run_ready(settings: Settings, aws: Aws, imds: Imds) -> None:
         plan = settings.plan_for(imds.need("instance-type"))
         bring_up(settings, aws, plan, imds.need("local-ipv4"), instance_id)
         print(f"{plan.instance_type} serves {settings.served_model_name} with {plan.replicas} engines", flush=True)
-        complete(aws, group, settings.launch_hook, instance_id, "CONTINUE")
+        if settings.worker_image is None:
+            complete(aws, group, settings.launch_hook, instance_id, "CONTINUE")
+        else:
+            start_worker(settings, aws, group, instance_id)
     except FatalError:
         complete(aws, group, settings.launch_hook, instance_id, "ABANDON")
         raise
@@ -68,6 +74,27 @@ def bring_up(settings: Settings, aws: Aws, plan: ServingPlan, host: str, owner: 
         (folder / ".ok").touch()
         TO_PUBLISH.unlink()
     _start_and_wait(settings, host, (*first, *rest), deadline)
+
+
+def start_worker(settings: Settings, aws: Aws, group: str, instance_id: str) -> None:
+    """Start the worker and stay until it has completed the launch hook, so that a worker that cannot start gives the
+    instance up.
+    """
+    deadline = time.monotonic() + LONGEST_BOOT_S
+    _systemctl("start", "--no-block", WORKER)
+    while _waits_at_hook(aws, group, settings.launch_hook, instance_id):
+        _give_up_if_failed((WORKER,), deadline)
+        time.sleep(POLL_S)
+    print("the worker has taken over", flush=True)
+
+
+def _waits_at_hook(aws: Aws, group: str, hook: str, instance_id: str) -> bool:
+    """Whether the hook still takes heartbeats: the only way to ask without a right to read the whole group."""
+    try:
+        aws.lifecycle("record-lifecycle-action-heartbeat", group, hook, instance_id)
+    except AwsError as error:
+        return NOTHING_TO_COMPLETE not in str(error)
+    return True
 
 
 def _start_and_wait(settings: Settings, host: str, replicas: Sequence[int], deadline: float) -> None:
@@ -103,7 +130,7 @@ def complete(aws: Aws, group: str, hook: str, instance_id: str, result: str) -> 
     try:
         aws.lifecycle("complete-lifecycle-action", group, hook, instance_id, "--lifecycle-action-result", result)
     except AwsError as error:
-        if "No active Lifecycle Action" not in str(error):
+        if NOTHING_TO_COMPLETE not in str(error):
             raise
         print(f"hook {hook}: nothing to complete", flush=True)
 

@@ -51,6 +51,7 @@ class Settings:
     revision: str | None
     token_secret: str | None
     weights_bucket: str
+    worker_image: str | None
     plans: dict[str, ServingPlan]
 
     def plan_for(self, instance_type: str) -> ServingPlan:
@@ -104,6 +105,7 @@ def _settings(document: dict[str, Any]) -> Settings:
         revision=model.get("revision"),
         token_secret=model.get("token_secret"),
         weights_bucket=document["weights_bucket"],
+        worker_image=document.get("worker_image"),
         plans={name: _plan(name, plan) for name, plan in document["instance_types"].items()},
     )
 

@@ -22,13 +22,14 @@ TO_PUBLISH = REPORT_TO / "artifacts-lock"
 """Holds the ETag of the artefacts' lock while this instance is the one that compiles."""
 
 
-def pull_image(settings: Settings, aws: Aws) -> None:
-    """Pull the engine's image; a registry of this account wants a password first."""
-    registry = settings.image.split("/", 1)[0]
-    if ".dkr.ecr." in registry:
-        login = ["docker", "login", "--username", "AWS", "--password-stdin", registry]
-        subprocess.run(login, input=aws.registry_password(), text=True, check=True)
-    subprocess.run(["docker", "pull", "--quiet", settings.image], check=True)
+def pull_images(settings: Settings, aws: Aws) -> None:
+    """Pull the images of engine and worker; a registry of this account wants a password first."""
+    for image in filter(None, (settings.worker_image, settings.image)):
+        registry = image.split("/", 1)[0]
+        if ".dkr.ecr." in registry:
+            login = ["docker", "login", "--username", "AWS", "--password-stdin", registry]
+            subprocess.run(login, input=aws.registry_password(), text=True, check=True)
+        subprocess.run(["docker", "pull", "--quiet", image], check=True)
 
 
 def fetch_all(settings: Settings, aws: Aws, imds: Imds) -> None:
