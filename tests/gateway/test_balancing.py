@@ -196,6 +196,18 @@ class TestBreakers:
         assert pool.outstanding(POOL) == 0
 
     @pytest.mark.usefixtures("short_pauses")
+    def test_a_probe_that_breaks_off_after_its_first_byte_is_a_failure_like_any_other(self) -> None:
+        pool = balancer(worker(1))
+        break_engine(pool)
+        probe = take(pool)
+        probe.alive()
+        leases = [probe, *(take(pool) for _ in range(breaker.FAILURES_IN_A_ROW - 1))]
+        for lease in leases:
+            assert [reading.breaker for reading in pool.readings(POOL)] == ["closed"]
+            lease.done("failed")
+        assert [reading.breaker for reading in pool.readings(POOL)] != ["closed"]
+
+    @pytest.mark.usefixtures("short_pauses")
     def test_a_probe_whose_client_leaves_is_followed_by_another(self) -> None:
         pool = balancer(worker(1))
         break_engine(pool)

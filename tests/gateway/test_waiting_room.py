@@ -240,6 +240,41 @@ def test_a_lease_that_ends_within_its_callback_lets_the_next_one_in() -> None:
     with_guests(scenario)
 
 
+def test_any_number_of_leases_may_end_within_their_callbacks() -> None:
+    async def scenario(guests: Guests) -> None:
+        served: list[Lease] = []
+
+        def on_lease(lease: Lease) -> None:
+            served.append(lease)
+            lease.done("left")
+
+        for _ in range(2000):
+            assert guests.room.enter(POOL, 1, None, "default", 60, on_lease, lambda: None)
+        guests.end_one()
+        assert len(served) == 2000
+
+    with_guests(scenario, slots=500)
+
+
+def test_who_is_cancelled_by_a_neighbour_that_gives_up_is_not_told() -> None:
+    async def scenario(guests: Guests) -> None:
+        tickets: dict[str, Ticket | None] = {}
+
+        def gives_up(name: str, other: str) -> None:
+            guests.gave_up.append(name)
+            ticket = tickets[other]
+            assert ticket is not None
+            ticket.cancel()
+
+        def enter(name: str, other: str) -> Ticket | None:
+            return guests.room.enter(POOL, 1, None, "default", 0, lambda _: None, lambda: gives_up(name, other))
+
+        tickets |= {"a": enter("a", "b"), "b": enter("b", "a")}
+        await until(lambda: guests.room.waiting(POOL) == 0)
+
+    assert with_guests(scenario).gave_up == ["a"]
+
+
 def test_a_callback_that_raises_gives_its_lease_back() -> None:
     async def scenario(guests: Guests) -> None:
         def broken(lease: Lease) -> None:
