@@ -12,7 +12,7 @@ from constructs import Construct
 from llm_fleet.patterns.words import IMAGE_NONE
 from llm_fleet.planning.plan import FleetPlan, PoolPlan
 from llm_fleet_constructs.alarm_topic import AlarmTopic, AlarmTopicProps
-from llm_fleet_constructs.alarms import Alarms, gateway_watches, pool_watches
+from llm_fleet_constructs.alarms import Alarms, fallback_watch, gateway_watches, pool_watches
 from llm_fleet_constructs.budget import FleetBudget, FleetBudgetProps
 from llm_fleet_constructs.dashboard import FleetDashboard, FleetDashboardProps
 from llm_fleet_constructs.gateway_service import GatewayService, GatewayServiceProps
@@ -108,7 +108,10 @@ class ServingStack(Stack):
         alarms = Alarms(self, "GatewayAlarms", topic, watches).alarms
         for pool in self.pools:
             id = f"{POOL_IDS[pool.plan.role]}Alarms"
-            alarms += Alarms(self, id, topic, pool_watches(pool.plan, pool.metrics)).alarms
+            watches = pool_watches(pool.plan, pool.metrics)
+            if pool.fallback:
+                watches.append(fallback_watch(pool.plan.role, pool.fallback))
+            alarms += Alarms(self, id, topic, watches).alarms
         FleetBudget(self, "Budget", FleetBudgetProps(plan.pattern, plan.deployment.budget_usd_per_month, topic))
         pools = [(pool.plan, pool.metrics) for pool in self.pools]
         FleetDashboard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aws_cdk import CfnOutput, Environment, Stack
 from constructs import Construct
 
+from bench.bare_app.fallback import Fallback
 from bench.bare_app.foundation import FoundationStack
 from bench.bare_app.gateway import Gateway
 from bench.bare_app.pool import Pool
@@ -23,7 +24,8 @@ class ServingStack(Stack):
         )
         pool = Pool(self, foundation)
         gateway = Gateway(self, foundation, pool)
-        Watching(self, foundation, pool, gateway)
+        fallback = Fallback(self, foundation, pool)
+        Watching(self, foundation, pool, gateway, fallback)
         CfnOutput(self, "GatewayUrl", value=gateway.url, description="Base URL for OpenAI clients")
         CfnOutput(self, "ApiKeysTable", value=foundation.key_table.table_name)
         CfnOutput(self, "CostEfficientGroup", value=pool.group.auto_scaling_group_name)

@@ -13,6 +13,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from bench.bare_app.fallback import Fallback
 from bench.bare_app.foundation import FoundationStack
 from bench.bare_app.gateway import Gateway
 from bench.bare_app.pool import MINUTE, Pool
@@ -21,13 +22,23 @@ from bench.bare_app.pool import MINUTE, Pool
 class Watching(Construct):
     """What people hear of, and what they look at."""
 
-    def __init__(self, scope: Construct, foundation: FoundationStack, pool: Pool, gateway: Gateway) -> None:
+    def __init__(
+        self, scope: Construct, foundation: FoundationStack, pool: Pool, gateway: Gateway, fallback: Fallback
+    ) -> None:
         super().__init__(scope, "Watching")
         self._make_topic(foundation)
         self._make_gateway_metrics(gateway)
         self._alarms: list[cloudwatch.IAlarm] = []
         self._watch_gateway()
         self._watch_pool(pool)
+        self._alarm(
+            "FallbackErrors",
+            fallback.function.metric_errors(statistic="Sum", period=MINUTE),
+            above=0,
+            minutes=30,
+            breaching=3,
+            description="Pool cost_efficient: the function that replaces refused spot by on-demand fails.",
+        )
         self._make_budget()
         self._make_dashboard(pool)
 

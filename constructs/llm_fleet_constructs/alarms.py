@@ -12,6 +12,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from llm_fleet.planning.plan import PoolPlan
+from llm_fleet_constructs.capacity_fallback import OnDemandFallback
 from llm_fleet_constructs.gateway_metrics import GatewayMetrics
 from llm_fleet_constructs.interfaces import as_alarm_action
 from llm_fleet_constructs.metrics import PoolMetrics
@@ -123,6 +124,19 @@ def pool_watches(plan: PoolPlan, metrics: PoolMetrics) -> list[Watch]:
             breaching=10,
         ),
     ]
+
+
+def fallback_watch(role: str, fallback: OnDemandFallback) -> Watch:
+    """Whether the function that replaces refused spot works: all three attempts of a run failed."""
+    return Watch(
+        id="FallbackErrors",
+        runbook="fallback-errors",
+        happened=f"Pool {role}: the function that replaces refused spot by on-demand fails.",
+        metric=fallback.metric_errors(),
+        above=0,
+        minutes=30,
+        breaching=3,
+    )
 
 
 def gateway_watches(metrics: GatewayMetrics, *, runs: bool) -> list[Watch]:

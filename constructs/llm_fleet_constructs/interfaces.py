@@ -10,8 +10,11 @@ from typing import cast
 
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 
 
@@ -35,6 +38,18 @@ def service_principal(name: str) -> iam.IPrincipal:
     return cast(iam.IPrincipal, iam.ServicePrincipal(name))
 
 
-def as_alarm_action(action: actions.SnsAction | actions.AutoScalingAction) -> cloudwatch.IAlarmAction:
+def as_function(function: lambda_.Function) -> lambda_.IFunction:
+    """A Lambda function."""
+    return cast(lambda_.IFunction, function)
+
+
+def as_rule_target(target: targets.LambdaFunction) -> events.IRuleTarget:
+    """What an event or the clock starts."""
+    return cast(events.IRuleTarget, target)
+
+
+def as_alarm_action(
+    action: actions.SnsAction | actions.AutoScalingAction | actions.LambdaAction,
+) -> cloudwatch.IAlarmAction:
     """What an alarm does."""
     return cast(cloudwatch.IAlarmAction, action)

@@ -111,6 +111,19 @@ class PoolMetrics:
             label="units missing",
         )
 
+    def unordered_units(self) -> cloudwatch.MathExpression:
+        """Units that the group wants and that neither serve nor boot: EC2 refuses them."""
+        return cloudwatch.MathExpression(
+            expression="desired - in_service - pending",
+            using_metrics={
+                "desired": self.units_desired(),
+                "in_service": self.units_in_service(),
+                "pending": self.units_pending(),
+            },
+            period=PERIOD,
+            label="units not ordered",
+        )
+
     def unserved_backlog(self) -> cloudwatch.MathExpression:
         """Requests waiting while no unit serves, else 0."""
         return cloudwatch.MathExpression(

@@ -30,6 +30,7 @@ from llm_fleet_constructs.boot.settings import (
     artifact_keys,
     pool_settings,
 )
+from llm_fleet_constructs.capacity_fallback import OnDemandFallback, OnDemandFallbackProps
 from llm_fleet_constructs.escape_hatches import hooks_from_the_first_instance
 from llm_fleet_constructs.grants import allow
 from llm_fleet_constructs.instance_role import GROUP_ARN_WILDCARD, InstanceRole, InstanceRoleProps
@@ -60,7 +61,7 @@ class PoolProps:
     network: FleetNetwork
     """Where instances run."""
     key: kms.IKey
-    """Encrypts the queue."""
+    """Encrypts the queue and the fallback's log."""
     weights: WeightsCache
     """Where weights and compiled artefacts are cached."""
     batches: BatchStore
@@ -110,6 +111,8 @@ class Pool(Construct):
         self.scaling = PoolScaling(
             self, "Scaling", PoolScalingProps(group=self.group, metrics=self.metrics, rules=plan.scaling)
         )
+        self.fallback = self._fallback(props)
+        """What puts on-demand in the place of spot that EC2 refuses; None in a pool without spot."""
         Tags.of(self).add("llm-fleet:pool", plan.role)
 
     def metric_backlog(self) -> cloudwatch.MathExpression:
@@ -124,6 +127,12 @@ class Pool(Construct):
         """Start instances of this pool, at once and without waiting for an alarm."""
         wake = ["autoscaling:SetDesiredCapacity", "autoscaling:LaunchInstances"]
         allow(grantee, wake, [self.group.auto_scaling_group_arn], owner=self, wildcard_because=GROUP_ARN_WILDCARD)
+
+    def _fallback(self, props: PoolProps) -> OnDemandFallback | None:
+        if props.plan.purchase.spot_percent == 0:
+            return None
+        fallback = OnDemandFallbackProps(group=self.group, metrics=self.metrics, plan=props.plan, key=props.key)
+        return OnDemandFallback(self, "Fallback", fallback)
 
     def _instance_role(self, props: PoolProps) -> InstanceRole:
         plan = props.plan

@@ -39,7 +39,7 @@ def test_a_pattern_stands_as_planned(pattern: str, everything: Path, reader: Fle
 @pytest.mark.parametrize("pattern", pattern_names())
 def test_every_alarm_runs_a_policy_or_tells_somebody(pattern: str, everything: Path, reader: FleetReader) -> None:
     alarms = reader.fleet(pattern).alarms
-    assert {service for alarm in alarms for service in alarm.runs} <= {"autoscaling", "sns"}
+    assert {service for alarm in alarms for service in alarm.runs} <= {"autoscaling", "lambda", "sns"}
     assert [alarm.name for alarm in alarms if not alarm.runs] == []
 
 
