@@ -7,7 +7,9 @@ goes on while a request is under way, because only a reader notices that its cli
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+import traceback
 from dataclasses import dataclass
 from typing import cast
 
@@ -89,10 +91,14 @@ class Server:
             self._timer.cancel()
 
     def _check(self) -> None:
+        self._timer = self._loop.call_later(self.limits.check_every_s, self._check)
         now = time.monotonic()
         for each in [each for each in self.connections if each.deadline < now or each.stall_deadline < now]:
-            each.expired(now)
-        self._timer = self._loop.call_later(self.limits.check_every_s, self._check)
+            try:
+                each.expired(now)
+            except Exception as error:  # one connection's fault must not keep the others from their time-outs
+                traceback.print_exception(error, file=sys.stderr)
+                each.cut()
 
 
 class Connection(asyncio.Protocol):
