@@ -32,7 +32,6 @@ AWS_SECRET = "proof-aws-secret-that-nobody-may-print"
 WORKER_TIMES = {
     "answer_timeout_s": 6,
     "poll_wait_s": 1,
-    "probe_after_s": 2,
     "probe_timeout_s": 5,
     "metadata_s": 0.5,
     "register_s": 2,
@@ -64,6 +63,7 @@ class Fleet:
         pools: Sequence[str],
         endpoint_url: str = "",
         engine_delay_s: float = 0.0,
+        probe_after_s: float = 600,
     ) -> None:
         self.cloud = cloud
         self.folder = folder
@@ -75,6 +75,7 @@ class Fleet:
         }
         self.name = f"proof{next(_numbers)}"
         self._engine_delay_s = engine_delay_s
+        self._worker_times = {**WORKER_TIMES, "probe_after_s": probe_after_s}
         self.sqs: Any = self._client("sqs")
         self.s3: Any = self._client("s3")
         self.dynamodb: Any = self._client("dynamodb")
@@ -188,7 +189,7 @@ class Fleet:
             },
             "model": {"served_model_name": MODEL, "repository": None, "revision": None, "token_secret": None},
             "instance_types": {INSTANCE_TYPE: plan},
-            "worker": WORKER_TIMES,
+            "worker": self._worker_times,
         }
 
     def start_gateway(self, *arguments: str, port: int = 0, wait: bool = True) -> Gateway:

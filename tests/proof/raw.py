@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,21 +70,20 @@ class Raw:
     def send_while_open(self, piece: bytes, limit_bytes: int) -> int:
         """Send the piece again and again until the other side answers, closes, or the limit: how many bytes went."""
         sent = 0
-        self._socket.settimeout(0.05)
         with contextlib.suppress(ConnectionError):
             while sent < limit_bytes and not self._answered():
-                with contextlib.suppress(TimeoutError):
-                    sent += self._socket.send(piece)
-        self._socket.settimeout(GUARD_S)
+                if self._ready(select.POLLOUT, 50):
+                    sent += self._socket.send(piece[sent % len(piece) :], socket.MSG_DONTWAIT)
         return sent
 
     def _answered(self) -> bool:
         """Whether an answer or the end of the connection has come."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+        return self._ready(select.POLLIN, 0)
+
+    def _ready(self, event: int, wait_ms: int) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        return bool(poll.poll(wait_ms))
 
     def reply(self, method: str = "GET") -> Reply:
         """The next answer.
@@ -103,8 +103,10 @@ class Raw:
         return self._replies.pop(0)
 
     def ends(self) -> bytes:
-        """Whatever comes until the other side closes."""
+        """Say that nothing more is to come; whatever comes until the other side closes."""
         rest = b""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
             while data := self._socket.recv(65_536):
                 rest += data

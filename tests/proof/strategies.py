@@ -39,7 +39,7 @@ lone_surrogates = st.sampled_from(["\ud800", "x\udfff", "\udc00\ud800"])
 
 def mostly(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """A value of the right type, or one of any other."""
-    return st.one_of(right, right, right, anything, lone_surrogates)
+    return st.integers(0, 19).flatmap(lambda n: right if n < 18 else anything if n == 18 else lone_surrogates)
 
 
 messages = st.lists(
@@ -95,7 +95,7 @@ def as_json(value: Any) -> bytes:
 def broken(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     """Sometimes as it is, else cut short, or with bytes put in that belong nowhere."""
     data = draw(whole)
-    how = draw(st.sampled_from(["whole", "whole", "cut", "inserted", "not UTF-8", "doubled"]))
+    how = draw(st.sampled_from(["whole"] * 5 + ["cut", "inserted", "not UTF-8", "doubled"]))
     at = draw(st.integers(0, len(data)))
     if how == "cut":
         return data[:at]

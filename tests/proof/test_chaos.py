@@ -44,7 +44,9 @@ def proxy(cloud: LocalCloud, seed: int, folder: Path) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def fleet(cloud: LocalCloud, proxy: FaultProxy, folder: Path) -> Iterator[Fleet]:
-    built = Fleet(cloud, folder, pools=[POOL], endpoint_url=proxy.endpoint_url, engine_delay_s=ENGINE_DELAY_S)
+    built = Fleet(
+        cloud, folder, pools=[POOL], endpoint_url=proxy.endpoint_url, engine_delay_s=ENGINE_DELAY_S, probe_after_s=2
+    )
     yield built
     built.stop()
 

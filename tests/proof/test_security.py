@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -41,12 +42,19 @@ PROMPT = "the-prompt-that-nobody-may-log"
 
 
 @pytest.fixture(scope="module")
-def revoked(door: Door) -> tuple[str, float]:
-    """A key that worked and was revoked, and when."""
+def revoked(door: Door) -> str:
+    """A key that worked and was revoked before the tests of this file: the last one waits less for it."""
     text = door.fleet.add_key("revoked")
     assert door.ask("GET", "/v1/models", key=text).status == 200
     assert revoke_key(door.fleet.dynamodb, door.fleet.keys_table, id_of(text) or "")
-    return text, time.monotonic()
+    return text
+
+
+@pytest.fixture
+def client_of(door: Door) -> Iterator[Callable[[str], openai.OpenAI]]:
+    """Official clients by key."""
+    with contextlib.ExitStack() as opened:
+        yield lambda key: opened.enter_context(door.client(key))
 
 
 WRONG_KEYS: list[Callable[[str], str]] = [
@@ -70,12 +78,12 @@ WRONG_KEYS: list[Callable[[str], str]] = [
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_nothing_is_done_without_a_key(door: Door, revoked: Any, method: str, path: str) -> None:
+def test_nothing_is_done_without_a_key(door: Door, revoked: str, method: str, path: str) -> None:
     refused(ask(door.port, request(method, path, body=b"{}")))
 
 
 @pytest.mark.parametrize("number", range(len(WRONG_KEYS)))
-def test_a_key_that_is_not_quite_one_is_refused(door: Door, revoked: Any, number: int) -> None:
+def test_a_key_that_is_not_quite_one_is_refused(door: Door, revoked: str, number: int) -> None:
     before = door.started()
     body = chat_body("let me in")
     lines = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n{WRONG_KEYS[number](door.key)}Content-Length: {len(body)}\r\n\r\n"
@@ -98,17 +106,19 @@ def refused(reply: Reply) -> None:
     assert reply.error()["type"] == "authentication_error"
 
 
-def upload(door: Door, key: str, name: str) -> str:
-    client = door.client(key)
+def upload(client: openai.OpenAI, name: str) -> str:
     body = {"model": MODEL, "messages": [{"role": "user", "content": name}]}
     line = {"custom_id": name, "method": "POST", "url": CHAT, "body": body}
     return client.files.create(file=("x.jsonl", json.dumps(line).encode() + b"\n"), purpose="batch").id
 
 
-def test_what_belongs_to_another_key_is_as_if_it_were_not(door: Door) -> None:
-    mine, yours = door.fleet.add_key("mine"), door.fleet.add_key("yours")
-    file_id = upload(door, mine, "mine")
-    batch = door.client(mine).batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+def test_what_belongs_to_another_key_is_as_if_it_were_not(
+    door: Door, client_of: Callable[[str], openai.OpenAI]
+) -> None:
+    yours = door.fleet.add_key("yours")
+    me, you = client_of(door.fleet.add_key("mine")), client_of(yours)
+    file_id = upload(me, "mine")
+    batch = me.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
     places = [
         ("GET", "/v1/files/{}", file_id),
         ("GET", "/v1/files/{}/content", file_id),
@@ -123,12 +133,12 @@ def test_what_belongs_to_another_key_is_as_if_it_were_not(door: Door) -> None:
         assert real.status == made_up.status == 404
         assert real.body.replace(id.encode(), b"ID") == made_up.body.replace(never.encode(), b"ID")
     with pytest.raises((openai.NotFoundError, openai.BadRequestError)) as failure:
-        door.client(yours).batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+        you.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
     assert "mine" not in str(failure.value)
-    assert not door.client(yours).files.list().data
-    assert not door.client(yours).batches.list().data
-    assert door.client(mine).files.retrieve(file_id).id == file_id
-    assert door.client(mine).batches.retrieve(batch.id).status != "cancelled"
+    assert not you.files.list().data
+    assert not you.batches.list().data
+    assert me.files.retrieve(file_id).id == file_id
+    assert me.batches.retrieve(batch.id).status != "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -187,10 +197,10 @@ def test_the_engine_never_sees_who_asks(door: Door) -> None:
         assert not any(name.startswith("x-llm-fleet") for name in counts["header_names"])
 
 
-def test_no_log_holds_a_prompt_an_answer_or_a_key(door: Door) -> None:
+def test_no_log_holds_a_prompt_an_answer_or_a_key(door: Door, client_of: Callable[[str], openai.OpenAI]) -> None:
     """Through every way that a prompt takes: answered, refused by the gateway, refused by the engine, in a batch."""
     key = door.fleet.add_key("not to be logged")
-    client = door.client(key)
+    client = client_of(key)
     messages: Any = [{"role": "user", "content": PROMPT}]
     assert client.chat.completions.create(model=MODEL, messages=messages).choices[0].message.content == answer(PROMPT)
     for stream in (False, True):
@@ -225,7 +235,9 @@ def run_batch(client: openai.OpenAI, text: str) -> Any:
     return wait_until(ended, 60, "the batch ended")
 
 
-def test_a_revoked_key_stops_working(door: Door, revoked: tuple[str, float]) -> None:
-    key, _ = revoked
-    refused_now = lambda: door.ask("GET", "/v1/models", key=key).status == 401  # noqa: E731
+def test_a_revoked_key_stops_working(door: Door, revoked: str) -> None:
+
+    def refused_now() -> bool:
+        return door.ask("GET", "/v1/models", key=revoked).status == 401
+
     wait_until(refused_now, REFRESH_S + 30, "the revoked key is refused")
