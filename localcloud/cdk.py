@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from localcloud.child import ROOT, LocalCloudError, tail
+from localcloud.child import ROOT, LocalCloudError, ending_with_us, tail
 from localcloud.cloud import ACCOUNT, LocalCloud, node_binary
 
 
@@ -19,7 +19,7 @@ def run_cdk(cloud: LocalCloud, *arguments: str, folder: Path = ROOT) -> str:
     log = cloud.folder / f"cdk-{arguments[0]}.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            command,
+            ending_with_us(command),
             cwd=folder,
             env=cloud.environment(),
             stdin=subprocess.DEVNULL,

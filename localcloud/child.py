@@ -1,6 +1,6 @@
 """Processes that end with the one that started them, however that ends; and what stands in their log if they fail.
 
-`python -m localcloud.child PARENT COMMAND...` asks the kernel for a SIGTERM when the process PARENT is gone, then
+`python localcloud/child.py PARENT COMMAND...` asks the kernel for a SIGTERM when the process PARENT is gone, then
 becomes COMMAND. Only Linux can; elsewhere a parent that was killed leaves its children behind.
 """
 
@@ -39,7 +39,7 @@ class Child:
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(log.open("wb")) if isinstance(log, Path) else log
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "localcloud.child", str(os.getpid()), *command],
+                ending_with_us(command),
                 cwd=ROOT,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -83,6 +83,11 @@ class Child:
 
     def _log_end(self) -> str:
         return f":\n{tail(self._log)}" if isinstance(self._log, Path) else ""
+
+
+def ending_with_us(command: Sequence[str | Path]) -> list[str | Path]:
+    """The command, changed to one that ends with this process."""
+    return [sys.executable, __file__, str(os.getpid()), *command]
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -127,17 +127,17 @@ def answer_lines(plan: FleetPlan, answers: Answers) -> Iterator[str]:
     for name, answer in (("chat", answers.chat), ("streamed", answers.streamed)):
         first = f", first token after {answer.first_token_seconds:.2f} s" if answer.first_token_seconds else ""
         yield f"  {name:9}{answer.question} -> {' '.join(answer.text.split())}"
-        yield f"           pool {answer.pool}, because {answer.reason}"
+        yield f"           pool {answer.pool}, because {answer.reason}; at most {answer.cost_at_most_usd} USD"
         yield f"           {_speed(answer.tokens, answer.seconds)}{first}"
     batched = answers.batched
     yield f"  batch    {batched.status}: {batched.completed} lines completed, {batched.failed} failed"
     yield from (f"           {custom_id} -> {' '.join(text.split())}" for custom_id, text in batched.lines)
-    yield f"           {_speed(batched.tokens, batched.seconds)}"
+    yield f"           {batched.tokens} tokens in {batched.seconds:.1f} s from upload to output file"
     price = plan.pools[0].cost.expected.usd_per_million_output_tokens
     tokens = answers.chat.tokens + answers.streamed.tokens + batched.tokens
     if price is not None:
         usd = tokens * price / 1e6
-        yield f"  cost     {tokens} tokens: {usd:.6f} USD at the plan's {price:.2f} USD per million output tokens"
+        yield f"  cost     {tokens} tokens in all: {usd:.6f} USD, at the plan's {price:.2f} USD per million"
 
 
 def _speed(tokens: int, seconds: float) -> str:

@@ -19,7 +19,7 @@ INSTRUCTION = "You are a helpful assistant. Answer in one short sentence."
 CHAT = "What is the capital of France?"
 STREAMED = "Why is the sky blue?"
 BATCH = ("What is the capital of Italy?", "What is the capital of Japan?", "What is the capital of Spain?")
-MAX_TOKENS = 48
+MAX_TOKENS = 96
 BATCH_SECONDS = 90
 POLL_SECONDS = 0.3
 
@@ -32,6 +32,8 @@ class Answer:
     text: str
     pool: str
     reason: str
+    cost_at_most_usd: str
+    """As the gateway estimated it from the request's maximum of tokens."""
     tokens: int
     """Of the completion."""
     seconds: float
@@ -135,6 +137,6 @@ def _body(model: str, question: str) -> dict[str, object]:
     return {"model": model, "messages": _messages(question), "max_tokens": MAX_TOKENS, "temperature": 0}
 
 
-def _way(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Pool and reason, as the gateway says them."""
-    return headers.get("x-llm-fleet-pool", "-"), headers.get("x-llm-fleet-reason", "-")
+def _way(headers: Mapping[str, str]) -> tuple[str, str, str]:
+    """Pool, reason and cost, as the gateway says them."""
+    return headers["x-llm-fleet-pool"], headers["x-llm-fleet-reason"], headers["x-llm-fleet-cost-usd"]
