@@ -16,16 +16,9 @@ from llm_fleet.batches.records import BATCH_ID, BatchRecord, Counts, Usage, new_
 from llm_fleet.batches.table import ConditionFailedError
 from llm_fleet.gateway.batch_storage import BatchStorage
 from llm_fleet.gateway.errors import ApiError
-from llm_fleet.gateway.files_api import (
-    LEAST_KEEP_S,
-    FilesApi,
-    invalid_value,
-    list_page,
-    missing_parameter,
-    no_such_file,
-    whole_number,
-)
+from llm_fleet.gateway.files_api import FilesApi, list_page, no_such_file
 from llm_fleet.gateway.http import Request, Response, Route
+from llm_fleet.gateway.parameters import LEAST_KEEP_S, invalid_value, missing_parameter, whole_number
 from llm_fleet.gateway.settings import GatewaySettings
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")

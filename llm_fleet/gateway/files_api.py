@@ -6,7 +6,6 @@ A file's name is kept and shown, and used for nothing: where a file lies is made
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -14,26 +13,23 @@ import orjson
 
 from llm_fleet.batches.file_objects import RANGE_BYTES, FileWriter
 from llm_fleet.batches.file_table import FileInUseError
-from llm_fleet.batches.ledger import KEEP_S
 from llm_fleet.batches.records import FILE_ID, FileRecord, file_key, new_file_id
 from llm_fleet.batches.table import ConditionFailedError
 from llm_fleet.gateway.batch_storage import BatchStorage
 from llm_fleet.gateway.errors import ApiError, retry_after
 from llm_fleet.gateway.http import Request, Response, Route
 from llm_fleet.gateway.multipart import FieldEnd, FieldStart, FormError, FormParser
+from llm_fleet.gateway.parameters import invalid_value, whole_number
+from llm_fleet.gateway.upload_form import UploadForm
 
 MAX_FILE_BYTES = 200 * 1024 * 1024
 """OpenAI's 200 MB, taken as whatever a client may mean by it."""
 FORM_BYTES = 1024 * 1024
 """What a form may hold around its file."""
-MAX_FIELD_BYTES = 64 * 1024
-"""Of a field that is no file."""
 MAX_FILENAME_CHARACTERS = 255
 MAX_UPLOADS = 8
 """At once: each holds up to two parts of 8 MiB in memory."""
 UPLOAD_RETRY_AFTER_S = 10
-LEAST_KEEP_S = 3600
-"""OpenAI's least for expires_after; the most is KEEP_S, as here everything goes after 30 days."""
 DEFAULT_LIST_LIMIT = 10_000
 
 
@@ -130,8 +126,8 @@ class FilesApi:
         await self._storage.run(self._storage.objects.delete, file_key(record.file_id))
         return Response(200, orjson.dumps({"id": record.file_id, "object": "file", "deleted": True}))
 
-    async def _read_form(self, request: Request, writer: FileWriter) -> _Form:
-        form = _Form()
+    async def _read_form(self, request: Request, writer: FileWriter) -> UploadForm:
+        form = UploadForm()
         try:
             parser = FormParser(request.headers.get("content-type", ""))
             async for piece in request.body:
@@ -177,60 +173,6 @@ class FilesApi:
             piece = await self._range(record, start)
 
 
-@dataclass
-class _Form:
-    """What a form holds beside the bytes of its file."""
-
-    values: dict[str, str] = field(default_factory=dict[str, str])
-    filename: str = ""
-    has_file: bool = False
-    in_file: bool = False
-    _name: str = ""
-    _content: bytearray = field(default_factory=bytearray)
-
-    def begin(self, start: FieldStart) -> None:
-        self._name = start.name
-        self._content.clear()
-        self.in_file = start.name == "file"
-        if self.in_file:
-            if self.has_file:
-                raise ApiError(400, "The form has two fields named 'file'.", "invalid_form", "file")
-            self._check_purpose()  # known already where it came first, as clients send it: nothing is stored in vain
-            self.has_file = True
-            self.filename = start.filename or ""
-
-    def add(self, content: bytes) -> None:
-        self._content += content
-        if len(self._content) > MAX_FIELD_BYTES:
-            message = f"The field {self._name[:80]!r} is longer than {MAX_FIELD_BYTES} bytes."
-            raise ApiError(400, message, "invalid_form")
-
-    def end(self) -> None:
-        if not self.in_file:
-            self.values[self._name] = self._content.decode("utf-8", "replace")
-        self.in_file = False
-
-    def check(self) -> None:
-        if not self.has_file:
-            raise missing_parameter("file")
-        if "purpose" not in self.values:
-            raise missing_parameter("purpose")
-        self._check_purpose()
-
-    def checked_keep_s(self) -> int:
-        """How long the file is kept: 30 days, or what expires_after says."""
-        text = self.values.get("expires_after[seconds]")
-        return (
-            KEEP_S
-            if text is None
-            else whole_number({"expires_after": text}, "expires_after", KEEP_S, KEEP_S, LEAST_KEEP_S)
-        )
-
-    def _check_purpose(self) -> None:
-        if self.values.get("purpose", "batch") != "batch":
-            raise invalid_value("purpose", self.values["purpose"], "'batch'")
-
-
 def file_object(record: FileRecord) -> dict[str, Any]:
     """OpenAI's File object."""
     return {
@@ -258,32 +200,6 @@ def list_page(objects: list[dict[str, Any]], limit: int) -> bytes:
             "has_more": len(objects) > limit,
         }
     )
-
-
-def whole_number(given: Any, name: str, default: int, most: int, least: int = 1) -> int:
-    """A parameter as a number.
-
-    Raises:
-        ApiError: 400, it is none between `least` and `most`.
-    """
-    value = given.get(name)
-    if value is None:
-        return default
-    text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-        message = f"Invalid {name!r}: expected a whole number from {least} to {most}, but got {text[:40]!r} instead."
-        raise ApiError(400, message, "invalid_value", name)
-    return int(text)
-
-
-def missing_parameter(name: str) -> ApiError:
-    """400 for a parameter that must be there."""
-    return ApiError(400, f"Missing required parameter: '{name}'.", "missing_required_parameter", name)
-
-
-def invalid_value(name: str, value: str, allowed: str) -> ApiError:
-    """400 for a parameter that may be a few things only."""
-    return ApiError(400, f"Invalid value: {value[:80]!r}. Supported values are: {allowed}.", "invalid_value", name)
 
 
 def no_such_file(file_id: str, param: str) -> ApiError:

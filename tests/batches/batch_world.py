@@ -190,9 +190,9 @@ class BatchWorld:
                 got = self.sqs.receive_message(QueueUrl=pool.queue_url, MaxNumberOfMessages=10).get("Messages", [])
                 if not got:
                     break
-                for message in got:
-                    found.append({**orjson.loads(message["Body"]), "pool": name})
-                    self.sqs.delete_message(QueueUrl=pool.queue_url, ReceiptHandle=message["ReceiptHandle"])
+                found += [{**orjson.loads(message["Body"]), "pool": name} for message in got]
+                done = [{"Id": str(at), "ReceiptHandle": each["ReceiptHandle"]} for at, each in enumerate(got)]
+                self.sqs.delete_message_batch(QueueUrl=pool.queue_url, Entries=done)
         return found
 
 

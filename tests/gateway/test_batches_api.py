@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -73,7 +74,7 @@ def test_a_bad_parameter_is_refused_by_its_name(world: BatchWorld, changes: dict
                 part,
             )
         ),
-    ).map(lambda value: orjson.dumps(value, default=str) if not isinstance(value, int) or abs(value) < 2**63 else b"9")
+    ).map(lambda value: json.dumps(value).encode())
 )
 def test_no_body_is_answered_with_a_fault_of_ours(world: BatchWorld, body: bytes):
     status, _ = world.ask("POST", "/v1/batches", body)
