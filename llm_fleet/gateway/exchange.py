@@ -71,13 +71,13 @@ class Exchange:
     """The holder of a call from its route to the end of its answer. Every path out of it gives the lease back."""
 
     __slots__ = (
-        "_before_last",
         "_begun",
         "_call",
         "_connecting",
         "_connection",
         "_gathered",
         "_gathered_bytes",
+        "_held",
         "_last",
         "_last_at",
         "_lease",
@@ -120,7 +120,7 @@ class Exchange:
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._streams = self._begun = self._paused = False
-        self._last = self._before_last = b""
+        self._held = self._last = b""
         self._usage_from = b""
         self._last_at = 0.0
 
@@ -226,7 +226,7 @@ class Exchange:
         lease = self._lease
         if lease is not None and connection.used and not connection.status and not self._begun:
             # It was idle and the engine closed it as we wrote: no fault of the engine, which never saw the request.
-            self._gathered.clear()
+            self._forget_answer()
             self._connecting = self._relays.engines.connect(lease.engine, self)
         else:
             self._try_another("failed", error)
@@ -241,9 +241,7 @@ class Exchange:
         if self._begun:
             self._break_off(ApiError(502, "The engine broke off in the middle of its answer.", "engine_failed"))
             return
-        self._gathered.clear()
-        self._gathered_bytes = 0
-        self.first_at = None
+        self._forget_answer()
         try:
             if self.attempts < MAX_ATTEMPTS and self._elsewhere():
                 return
@@ -256,6 +254,13 @@ class Exchange:
             message = "The engine failed, and no other one can take the request."
         status, code = (503, "engine_unavailable") if how == "refused" else (502, "engine_failed")
         self._refuse(self._refusal(status, message, code, 1.0 if how == "refused" else None))
+
+    def _forget_answer(self) -> None:
+        """What came of an answer that will not be whole."""
+        self._gathered.clear()
+        self._gathered_bytes = 0
+        self._held = b""
+        self.first_at = None
 
     def _elsewhere(self) -> bool:
         """Whether an engine that has not failed this request takes it: of its pool, else of one that may stand in."""
@@ -304,8 +309,10 @@ class Exchange:
         if status < 500:
             lease.alive()
         if self._may_stream(connection):
+            if self._held or not piece.endswith(b"\n\n"):
+                piece = self._whole_events(piece, complete)
             if piece or complete:
-                self._streams = True
+                self._note(piece)
                 self._begin_stream(connection, piece, complete)
             return
         limits = self._relays.limits
@@ -336,9 +343,7 @@ class Exchange:
         if self.attempts >= MAX_ATTEMPTS or not self._elsewhere_now():
             self._lease, self._connection = lease, connection
             return False
-        self._gathered.clear()
-        self._gathered_bytes = 0
-        self.first_at = None
+        self._forget_answer()
         if not complete:
             connection.drop()
         return True
@@ -357,64 +362,81 @@ class Exchange:
         self._leave("failed" if status >= 500 else "answered")
         self._call.answer(status, headers, body)
 
-    def _begin_stream(self, connection: EngineConnection | None, piece: bytes, complete: bool) -> None:
-        self._begun = True
+    def _begin_stream(self, connection: EngineConnection, piece: bytes, complete: bool) -> None:
+        """The first events of a stream are there: no other engine can take it any more."""
+        self._begun = self._streams = True
         call = self._call
         call.release_body()
         headers = self._headers(connection) + b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
         if complete:
             call.begin(200, headers)
-            self._pass_on(piece, True)
-            return
-        self._note(piece)
-        call.begin(200, headers, piece)
-        call.connection.deadline = self._last_at + self._relays.limits.comment_s
+            self._end_stream(piece)
+        else:
+            call.begin(200, headers, piece)
+            call.connection.deadline = self._last_at + self._relays.limits.comment_s
 
     def _pass_on(self, piece: bytes, complete: bool) -> None:
         """One more piece to the client, which has seen the beginning."""
-        call = self._call
+        call, limits = self._call, self._relays.limits
         self._last_at = now = time.monotonic()
-        if piece:
-            if self._streams:
-                self._note(piece)
-            else:
+        if not self._streams:
+            if piece:
                 self._last = piece
-        limits = self._relays.limits
-        if not complete:
+            if complete:
+                self.usage = usage_in(self._last)
+                self._leave("answered")
+                call.write_last(piece)
+                return
             call.write(piece)
-            if not self._paused:
-                call.connection.deadline = now + (limits.comment_s if self._streams else limits.silence_s)
-        elif self._streams and self.wanted.endpoint.ends_with_done and not self._is_done():
+        else:
+            if self._held or not piece.endswith(b"\n\n"):
+                piece = self._whole_events(piece, complete)
+            if piece:
+                self._note(piece)
+            if complete:
+                self._end_stream(piece)
+                return
             call.write(piece)
+        if not self._paused:
+            call.connection.deadline = now + (limits.comment_s if self._streams else limits.silence_s)
+
+    def _end_stream(self, piece: bytes) -> None:
+        if self.wanted.endpoint.ends_with_done and b"[DONE]" not in self._last:
+            self._call.write(piece)
             self._leave("failed")
             self._break_off(ApiError(502, "The engine ended its stream without its end.", "engine_failed"))
-        else:
-            self.usage = usage_in(self._usage_from or self._last)
-            self._leave("answered")
-            call.write_last(piece)
+            return
+        self.usage = usage_in(self._usage_from) if self._usage_from else None
+        self._leave("answered")
+        self._call.write_last(piece)
+
+    def _whole_events(self, piece: bytes, complete: bool) -> bytes:
+        """What are whole events of it. The rest waits for its end: after half an event no client would understand the
+        error event that ends a broken stream, nor a sign of life.
+        """
+        piece = self._held + piece
+        end = max(piece.rfind(end) + len(end) if end in piece else 0 for end in _EVENT_ENDS)
+        if complete or len(piece) - end > BUFFER_BYTES:
+            end = len(piece)
+        self._held = piece[end:]
+        return piece[:end]
 
     def _note(self, piece: bytes) -> None:
+        """Look at events that go to the client."""
         if self.first_at is None:
             self.first_at = self._last_at
         self.events += piece.count(b"data:")
         if MARK in piece:
             self._usage_from = piece
-        elif self._usage_from and self._last is self._usage_from and not self._last.endswith(b"\n"):
-            self._usage_from += piece  # its event goes on in this piece
-        self._before_last, self._last = self._last, piece
-
-    def _is_done(self) -> bool:
-        return b"[DONE]" in self._last or b"[DONE]" in self._before_last[-32:] + self._last[:32]
+        self._last = piece
 
     def _break_off(self, error: ApiError) -> None:
         """End an answer that has begun: a stream with an error event, any other by cutting the connection."""
-        call = self._call
-        call.error_code = error.code
+        self._call.error_code = error.code
         if self._streams:
-            apart = b"" if self._last.endswith((b"\n\n", b"\r\n\r\n")) or not self._last else b"\n\n"
-            call.write_last(b"%bdata: %b\n\n" % (apart, error.body()))
+            self._call.write_last(b"data: %b\n\n" % error.body())
         else:
-            call.abort()
+            self._call.abort()
 
     # The client and the clock.
 
@@ -454,12 +476,10 @@ class Exchange:
                 self._refuse(error)
             return
         if self._streams or self._may_stream(connection):
-            if not self._begun:
-                self._streams = True
-                self._begin_stream(connection, KEEP_ALIVE_COMMENT, False)
-                self.first_at, self.events = None, 0
-            elif self._last.endswith((b"\n\n", b"\r\n\r\n")):  # never inside an event
+            if self._begun:
                 self._call.write(KEEP_ALIVE_COMMENT)
+            else:
+                self._begin_stream(connection, KEEP_ALIVE_COMMENT, False)
         self._call.connection.deadline = now + min(limits.comment_s, left_s)
 
     def cut(self) -> None:
@@ -487,10 +507,10 @@ class Exchange:
 
     # What the client reads of it.
 
-    def _headers(self, connection: EngineConnection | None) -> bytes:
-        kind = connection.headers.get(b"content-type", b"application/json") if connection else _SSE
+    def _headers(self, connection: EngineConnection) -> bytes:
+        kind = connection.headers.get(b"content-type", b"application/json")
         lines = b"content-type: %b\r\n%b" % (kind, self._decision())
-        if connection is not None and b"retry-after" in connection.headers:
+        if b"retry-after" in connection.headers:
             lines += b"retry-after: %b\r\n" % connection.headers[b"retry-after"]
         return lines
 
@@ -516,3 +536,4 @@ class Exchange:
 
 
 _SSE = b"text/event-stream"
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
