@@ -163,6 +163,7 @@ class Pool(Construct):
             "@BATCH_RESULTS@": kept.batch_results.bucket_name,
             "@WEIGHTS@": kept.weights.bucket_name,
             "@LOG_GROUP@": kept.instance_log.log_group_name,
+            "@WORKER_IMAGE@": self.image.image_uri,
             "@CODE_URL@": code.s3_object_url,
         }.items():
             text = text.replace(name, value)

@@ -28,12 +28,12 @@ have mkfs.xfs || install_package xfsprogs xfsprogs
 
 mkdir -p /etc/llm-fleet /opt/llm-fleet/on_instance
 cat >/etc/llm-fleet/settings.json <<'SETTINGS'
-{"version":1,"pattern":"startup-mvp","pool":"cost_efficient","region":"us-east-1","queue_url":"@QUEUE_URL@","dead_letter_queue_url":"@DEAD_LETTER_QUEUE_URL@","registry_table":"@WORKER_TABLE@","batch_table":"@BATCH_TABLE@","batch_files_bucket":"@BATCH_FILES@","batch_results_bucket":"@BATCH_RESULTS@","weights_bucket":"@WEIGHTS@","log_group":"@LOG_GROUP@","hooks":{"launch":"launch","launch_seconds":1800,"terminate":"drain","drain_seconds":300},"engine":{"name":"vllm","version":"0.33.0","image":"vllm/vllm-openai:v0.33.0","vendor":"nvidia","port":8000,"environment":{"DO_NOT_TRACK":"1","HF_HUB_OFFLINE":"1","VLLM_CACHE_ROOT":"/cache/vllm","VLLM_ENGINE_READY_TIMEOUT_S":"3600","VLLM_HTTP_TIMEOUT_KEEP_ALIVE":"620","VLLM_NO_USAGE_STATS":"1"},"artifacts_folder":"/cache/vllm/neuron/compile_cache"},"model":{"served_model_name":"meta-llama/Llama-2-7b-chat-hf","repository":"RedHatAI/Llama-2-7b-chat-quantized.w8a8","token_secret":"llm-fleet/hub-token"},"instance_types":{"g4dn.xlarge":{"replicas":1,"tensor_parallel":1,"max_num_seqs":17,"capacity_weight":1,"arguments":["--served-model-name","meta-llama/Llama-2-7b-chat-hf","--tensor-parallel-size","1","--max-model-len","4096","--max-num-seqs","17","--max-num-batched-tokens","2048","--dtype","float16","--disable-access-log-for-endpoints","/health,/metrics","--shutdown-timeout","300","--max-num-queued-reqs","68"]},"g4dn.2xlarge":{"replicas":1,"tensor_parallel":1,"max_num_seqs":17,"capacity_weight":1,"arguments":["--served-model-name","meta-llama/Llama-2-7b-chat-hf","--tensor-parallel-size","1","--max-model-len","4096","--max-num-seqs","17","--max-num-batched-tokens","2048","--dtype","float16","--disable-access-log-for-endpoints","/health,/metrics","--shutdown-timeout","300","--max-num-queued-reqs","68"]}}}
+{"version":1,"pattern":"startup-mvp","pool":"cost_efficient","region":"us-east-1","queue_url":"@QUEUE_URL@","dead_letter_queue_url":"@DEAD_LETTER_QUEUE_URL@","registry_table":"@WORKER_TABLE@","batch_table":"@BATCH_TABLE@","batch_files_bucket":"@BATCH_FILES@","batch_results_bucket":"@BATCH_RESULTS@","weights_bucket":"@WEIGHTS@","log_group":"@LOG_GROUP@","metrics_namespace":"LlmFleet","worker_image":"@WORKER_IMAGE@","hooks":{"launch":"launch","launch_seconds":1800,"terminate":"drain","drain_seconds":300},"engine":{"name":"vllm","version":"0.33.0","image":"vllm/vllm-openai:v0.33.0","vendor":"nvidia","port":8000,"environment":{"DO_NOT_TRACK":"1","HF_HUB_OFFLINE":"1","VLLM_CACHE_ROOT":"/cache/vllm","VLLM_ENGINE_READY_TIMEOUT_S":"3600","VLLM_HTTP_TIMEOUT_KEEP_ALIVE":"620","VLLM_NO_USAGE_STATS":"1"},"artifacts_folder":"/cache/vllm/neuron/compile_cache"},"model":{"served_model_name":"meta-llama/Llama-2-7b-chat-hf","repository":"RedHatAI/Llama-2-7b-chat-quantized.w8a8","token_secret":"llm-fleet/hub-token"},"instance_types":{"g4dn.xlarge":{"replicas":1,"tensor_parallel":1,"max_num_seqs":17,"capacity_weight":1,"arguments":["--served-model-name","meta-llama/Llama-2-7b-chat-hf","--tensor-parallel-size","1","--max-model-len","4096","--max-num-seqs","17","--max-num-batched-tokens","2048","--dtype","float16","--disable-access-log-for-endpoints","/health,/metrics","--shutdown-timeout","300","--max-num-queued-reqs","68"]},"g4dn.2xlarge":{"replicas":1,"tensor_parallel":1,"max_num_seqs":17,"capacity_weight":1,"arguments":["--served-model-name","meta-llama/Llama-2-7b-chat-hf","--tensor-parallel-size","1","--max-model-len","4096","--max-num-seqs","17","--max-num-batched-tokens","2048","--dtype","float16","--disable-access-log-for-endpoints","/health,/metrics","--shutdown-timeout","300","--max-num-queued-reqs","68"]}}}
 SETTINGS
 cat >/etc/llm-fleet/cloudwatch-agent.json <<'AGENT'
 {"logs": {"logs_collected": {"journald": {"collect_list": [
 {"log_group_name": "@LOG_GROUP@", "log_stream_name": "cost_efficient/{instance_id}",
- "units": ["docker.service", "llm-disk.service", "llm-image.service", "llm-weights.service", "llm-engine@*.service", "llm-ready.service", "llm-leave.service"]}]}}}}
+ "units": ["docker.service", "llm-disk.service", "llm-image.service", "llm-weights.service", "llm-engine@*.service", "llm-ready.service", "llm-worker.service", "llm-unhealthy.service"]}]}}}}
 AGENT
 cat >/etc/systemd/system/llm-disk.service <<'UNIT'
 [Unit]
@@ -47,7 +47,7 @@ ExecStart=/bin/bash /opt/llm-fleet/on_instance/disk.sh
 UNIT
 cat >/etc/systemd/system/llm-image.service <<'UNIT'
 [Unit]
-Description=Container image of the engine
+Description=Container images of engine and worker
 Requires=docker.service
 After=docker.service network-online.target
 Wants=network-online.target
@@ -85,6 +85,7 @@ cat >/etc/systemd/system/llm-engine@.service <<'UNIT'
 Description=Engine replica %i
 Requires=docker.service llm-weights.service
 After=docker.service llm-weights.service
+Before=llm-worker.service
 StartLimitIntervalSec=1800
 StartLimitBurst=3
 
@@ -92,14 +93,14 @@ StartLimitBurst=3
 WorkingDirectory=/opt/llm-fleet
 ExecStartPre=-/usr/bin/docker rm --force engine-%i
 ExecStart=/usr/bin/python3 -m on_instance engine %i
-ExecStop=/usr/bin/docker stop --time 310 engine-%i
+ExecStop=/usr/bin/docker stop -t 310 engine-%i
 TimeoutStopSec=330
 Restart=always
 RestartSec=10
 UNIT
 cat >/etc/systemd/system/llm-ready.service <<'UNIT'
 [Unit]
-Description=Brings the engines into service and completes the launch hook
+Description=Brings the engines into service, then the worker
 After=network-online.target docker.service
 Wants=network-online.target
 
@@ -113,20 +114,33 @@ TimeoutStartSec=infinity
 [Install]
 WantedBy=multi-user.target
 UNIT
-cat >/etc/systemd/system/llm-leave.service <<'UNIT'
+cat >/etc/systemd/system/llm-worker.service <<'UNIT'
 [Unit]
-Description=Drains the engines when the instance has to go
-After=network-online.target docker.service
-Wants=network-online.target
+Description=Queue worker of the instance
+Wants=docker.service network-online.target
+After=docker.service network-online.target
+OnFailure=llm-unhealthy.service
+StartLimitIntervalSec=1800
+StartLimitBurst=8
 
 [Service]
-WorkingDirectory=/opt/llm-fleet
-ExecStart=/usr/bin/python3 -m on_instance leave
-Restart=on-failure
-RestartSec=5
+ExecStartPre=-/usr/bin/docker rm --force worker
+ExecStart=/usr/bin/docker run --rm --name worker --network host --read-only --tmpfs /tmp --user 65532 --cap-drop ALL --security-opt no-new-privileges --log-driver none --volume /etc/llm-fleet:/etc/llm-fleet:ro @WORKER_IMAGE@ llm_fleet.worker
+ExecStop=/usr/bin/docker stop -t 310 worker
+TimeoutStopSec=330
+Restart=always
+RestartSec=15
+UNIT
+cat >/etc/systemd/system/llm-unhealthy.service <<'UNIT'
+[Unit]
+Description=Has the group replace this instance, whose worker does not run
 
-[Install]
-WantedBy=multi-user.target
+[Service]
+Type=oneshot
+WorkingDirectory=/opt/llm-fleet
+ExecStart=/usr/bin/python3 -m on_instance unhealthy
+Restart=on-failure
+RestartSec=30
 UNIT
 
 aws s3 cp --region 'us-east-1' --only-show-errors '@CODE_URL@' /run/llm-fleet-bundle.zip
@@ -139,5 +153,5 @@ fi
 
 systemctl daemon-reload
 systemctl enable --now docker.service
-systemctl enable llm-ready.service llm-leave.service
-systemctl start --no-block llm-leave.service llm-ready.service
+systemctl enable llm-ready.service
+systemctl start --no-block llm-ready.service

@@ -34,7 +34,7 @@ from llm_fleet_constructs.capacity_fallback import OnDemandFallback, OnDemandFal
 from llm_fleet_constructs.escape_hatches import hooks_from_the_first_instance
 from llm_fleet_constructs.grants import allow
 from llm_fleet_constructs.instance_role import GROUP_ARN_WILDCARD, InstanceRole, InstanceRoleProps
-from llm_fleet_constructs.metrics import PoolMetrics
+from llm_fleet_constructs.metrics import NAMESPACE, PoolMetrics
 from llm_fleet_constructs.network import FleetNetwork
 from llm_fleet_constructs.pool_scaling import PoolScaling, PoolScalingProps
 from llm_fleet_constructs.service_image import ServiceImage
@@ -190,6 +190,7 @@ class Pool(Construct):
             settings_json=stack.to_json_string(settings),
             log_group=props.log_group.log_group_name,
             bundle=Bundle(bundle.s3_bucket_name, bundle.s3_object_key),
+            worker_image=_worker_image(props),
         )
         size = len(text) + len(json.dumps(stack.resolve(settings)))
         if size > LARGEST_USER_DATA_BYTES:
@@ -210,6 +211,8 @@ class Pool(Construct):
             batch_files_bucket=props.batches.files.bucket_name,
             batch_results_bucket=props.batches.results.bucket_name,
             log_group=props.log_group.log_group_name,
+            metrics_namespace=NAMESPACE,
+            worker_image=_worker_image(props),
         )
 
     def _group(self, props: PoolProps, template: ec2.LaunchTemplate) -> autoscaling.AutoScalingGroup:
@@ -247,6 +250,10 @@ class Pool(Construct):
             group, "AwsSolutions-AS3", "Scaling is the normal course; what is not normal has an alarm with a runbook"
         )
         return group
+
+
+def _worker_image(props: PoolProps) -> str | None:
+    return props.image.uri(props.plan.architecture) if props.image else None
 
 
 def _security_group(scope: Construct, props: PoolProps) -> ec2.SecurityGroup:

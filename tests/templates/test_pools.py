@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from llm_fleet.patterns import pattern_names
 from llm_fleet.planning import plan_fleet
 from llm_fleet.planning.plan import PoolPlan
 from tests.templates.assembly import Assembly, Template
-from tests.templates.reading import POOL_PREFIX, actions, of_type, statements, the
+from tests.templates.reading import POOL_PREFIX, actions, of_type, pulled_from, statements, the
 
 POOLS = [(name, pool) for name in pattern_names() for pool in plan_fleet(name).pools]
 each_pool = pytest.mark.parametrize(("pattern", "pool"), POOLS, ids=[f"{name}-{pool.role}" for name, pool in POOLS])
@@ -221,6 +222,20 @@ def test_an_instance_fills_the_cache_only_below_its_own_model(pattern: str, pool
     assert ends - compiled == {f"/weights/{pool.weights.repository}/*"}
     assert len(compiled) == (len(pool.choices) if pool.engine.static_shapes else 0)
     assert "/artifacts/*" not in compiled
+
+
+@each_pool
+def test_an_instance_runs_the_worker_of_the_image_that_the_deploy_builds_for_it(
+    pattern: str, pool: PoolPlan, assembly: Assembly
+) -> None:
+    parts = launch_template(assembly, pattern, pool)["UserData"]["Fn::Base64"]["Fn::Join"][1]
+    images = json.loads((assembly.folder / f"{pattern}.assets.json").read_text())["dockerImages"]
+    platform = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}[pool.architecture]
+    (tag,) = [key for key, image in images.items() if image["source"]["platform"] == platform]
+    started = [after for before, after in itertools.pairwise(map(json.dumps, parts)) if tag in before]
+    assert any(text.startswith('" llm_fleet.worker') for text in started)
+    (repository,) = pulled_from(assembly.template(pattern), f"{POOL_PREFIX[pool.role]}Role")
+    assert "cdk-hnb659fds-container-assets" in json.dumps(repository)
 
 
 @each_pool

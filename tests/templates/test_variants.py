@@ -127,6 +127,11 @@ def test_without_an_image_no_container_engine_is_needed_to_deploy(variants: Asse
     assert not any("ecr:" in str(value) for value in everything_in(variants.template("no-image")))
 
 
+def test_without_an_image_instances_run_no_worker(variants: Assembly) -> None:
+    data = the(variants.template("no-image"), "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]
+    assert "llm_fleet.worker" not in json.dumps(data["UserData"])
+
+
 def test_tasks_on_arm_get_an_image_built_for_arm(variants: Assembly) -> None:
     assets = json.loads((variants.folder / "arm.assets.json").read_text())
     platforms = {image["source"]["platform"]: key for key, image in assets["dockerImages"].items()}
