@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 from llm_fleet.errors import InputError, Problem
@@ -19,11 +22,15 @@ from llm_fleet.worker.worker import Worker
 def main(words: list[str] | None = None) -> int:
     """Run until told to leave; returns the exit code."""
     given = _parse(words)
+    signals: list[int] = []
+    # Before anything that takes time: process 1 of a container does not even see a signal that it has no handler for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.append(number))
     try:
         settings = load_settings(given.settings)
         imds, identity = _identity(given)
         log = JsonLog("worker", pool=settings.pool, worker_id=identity.worker_id)
-        worker = Worker(settings, identity, imds, log)
+        worker = Worker(settings, identity, imds, log, lambda: bool(signals))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -31,13 +38,18 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 3
 
-    def on_signal(number: int, frame: object) -> None:
-        worker.terminated = True
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    threading.excepthook = lambda failed: _crash(log, failed)
     worker.run()
     return 0
+
+
+def _crash(log: JsonLog, failed: threading.ExceptHookArgs) -> None:
+    """End the process: without one of its threads a worker would look alive and do nothing, while a new one loses
+    nothing.
+    """
+    text = "".join(traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback))
+    log.event("crash", thread=failed.thread.name if failed.thread else "", traceback=text)
+    os._exit(1)
 
 
 def _parse(words: list[str] | None) -> argparse.Namespace:

@@ -171,7 +171,7 @@ class Lanes:
         suspected = lane.suspected.is_set()
         lane.suspected.clear()
         with self._changed:
-            if (load.generated_tokens or 0) > (lane.load.generated_tokens or load.generated_tokens or 0):
+            if _generated_since(lane.load, load):
                 lane.sign_at = time.monotonic()
             lane.load = load
             lane.limit = next_limit(lane.limit, engine.slots, max(before, len(lane.calls)), load)
@@ -183,6 +183,8 @@ class Lanes:
     def _probe(self, lane: Lane) -> None:
         engine = lane.engine
         alive = generated_a_token(engine.host, engine.port, self._model, self._times.probe_timeout_s)
+        if not alive:  # an engine full of other requests may refuse a probe, or let it wait
+            alive = _generated_since(lane.load, parse_load(read_metrics(engine.host, engine.port)))
         with self._changed:
             if alive:
                 lane.sign_at = time.monotonic()
@@ -195,3 +197,11 @@ class Lanes:
             call.cancel()
         if changed:
             self._log.event("engine_generates" if alive else "engine_generates_nothing", port=engine.port)
+
+
+def _generated_since(before: EngineLoad, now: EngineLoad) -> bool:
+    return (
+        before.generated_tokens is not None
+        and now.generated_tokens is not None
+        and now.generated_tokens > before.generated_tokens
+    )

@@ -121,10 +121,10 @@ class LineWork:
         if status is None:
             self._say("no_such_batch", message)
             self._leases.bury(lease, f"no_such_batch: there is no batch {message.batch_id}")
+        elif lease.receives > 1 and self._finish_earlier_work(message):
+            self._leases.delete(lease)
         elif status not in WORTH_RUNNING or time.time() >= message.deadline:
             self._say("line_dropped", message, status=status)
-            self._leases.delete(lease)
-        elif lease.receives > 1 and self._finish_earlier_work(message):
             self._leases.delete(lease)
         else:
             self._run(lease, message)

@@ -1,6 +1,7 @@
 """Asks for everything that the worker needs, once, before it says that it serves.
 
-Each check is a call that the worker makes anyway, or one that changes nothing, so no right is needed for it alone.
+Each check is a call that the worker makes anyway, or one that changes nothing. Only to look at the dead-letter queue
+takes a right that it needs for nothing else.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from llm_fleet import aws
 from llm_fleet.batches.ledger import BatchLedger
@@ -19,24 +20,32 @@ from llm_fleet.worker.lanes import Lanes
 from llm_fleet.worker.leases import Leases
 from llm_fleet.worker.leaving import Departure, Notices
 from llm_fleet.worker.line import LineWork
+from llm_fleet.worker.pace import ahead
 from llm_fleet.worker.published import Published
 from llm_fleet.worker.registration import Registration
 from llm_fleet.worker.settings import WorkerSettings
 from llm_fleet.worker.start_checks import check
 
 TICK_S = 0.1
-CONNECTIONS = 64
-"""Of each client: lines spend most of their time at the engine, not at AWS."""
+OTHER_CONNECTIONS = 8
+"""Of a client, beside one for each line: intake, leases, registration, metrics."""
 HAND_BACK_S = 10
 """For giving leases back once the budget is used up."""
 HOOK_TRIES = 5
 
 
 class Worker:
-    """The worker of one instance. `imds` is None on a laptop: there nobody gives notice."""
+    """The worker of one instance."""
 
-    def __init__(self, settings: WorkerSettings, identity: Identity, imds: Imds | None, log: JsonLog) -> None:
-        """Make every part, and check what it needs.
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        identity: Identity,
+        imds: Imds | None,
+        log: JsonLog,
+        told_to_stop: Callable[[], bool],
+    ) -> None:
+        """Make every part, and check what it needs. `imds` is None on a laptop: there nobody gives notice.
 
         Raises:
             InputError: the settings do not know the instance's type.
@@ -48,12 +57,13 @@ class Worker:
         self._log = log
         self._times = settings.worker
         region = settings.region
-        sqs = aws.client("sqs", region, connections=CONNECTIONS)
-        s3 = aws.client("s3", region, connections=CONNECTIONS)
-        dynamodb = aws.client("dynamodb", region, connections=CONNECTIONS)
+        slots = self._plan.replicas * self._plan.max_num_seqs
+        connections = OTHER_CONNECTIONS + slots + ahead(slots)
+        sqs = aws.client("sqs", region, connections=connections)
+        s3 = aws.client("s3", region, connections=connections)
+        dynamodb = aws.client("dynamodb", region, connections=connections)
         facts = check(settings, sqs, s3, dynamodb)
-        self.terminated = False
-        """Set by the signal handler, which must not take locks."""
+        self._told_to_stop = told_to_stop
         self._state: State = "serving"
         self._stopped = threading.Event()
         self._time_is_up = threading.Event()
@@ -161,7 +171,7 @@ class Worker:
         return time.monotonic() - began > self._times.linger_s and sum(self._lanes.load()) == 0
 
     def _leaves(self) -> bool:
-        if self.terminated:
+        if self._told_to_stop():
             self._departure.begin("SIGTERM", self._settings.hooks.drain_seconds, of_the_instance=False)
         return self._departure.begun.is_set()
 

@@ -12,6 +12,7 @@ POST /control and read by GET /control:
     probe       (control only) status of one-token probes; 0 lets them hang
     running     (control only) requests of others that the metrics page shows as running
     waiting     (control only) and as waiting
+    generates   (control only) tokens more at each look at the metrics page
     metrics     (control only) "vllm", "llama.cpp" or "none"
 """
 
@@ -25,7 +26,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PAGES = {
-    "vllm": 'vllm:num_requests_running{{engine="0"}} {running}\nvllm:num_requests_waiting{{engine="0"}} {waiting}\n',
+    "vllm": 'vllm:num_requests_running{{engine="0"}} {running}\nvllm:num_requests_waiting{{engine="0"}} {waiting}\n'
+    'vllm:generation_tokens_total{{engine="0"}} {generated}\n',
     "llama.cpp": "llamacpp:requests_processing {running}\nllamacpp:requests_deferred {waiting}\n",
     "none": "",
 }
@@ -38,9 +40,10 @@ class Engine(ThreadingHTTPServer):
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.lock = threading.Lock()
-        self.control: dict[str, Any] = {"probe": 200, "running": 0, "waiting": 0, "metrics": "vllm"}
+        self.control: dict[str, Any] = {"probe": 200, "running": 0, "waiting": 0, "metrics": "vllm", "generates": 0}
         self.running = 0
         self.most = 0
+        self.generated = 0
         self.seen: list[str] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -62,7 +65,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             page = PAGES[facts["metrics"]]
             running = facts["now"] + facts["running"]
-            self._answer(200 if page else 404, page.format(running=running, waiting=facts["waiting"]).encode())
+            with engine.lock:
+                engine.generated += engine.control["generates"]
+            text = page.format(running=running, waiting=facts["waiting"], generated=engine.generated)
+            self._answer(200 if page else 404, text.encode())
         else:
             self._answer(200, json.dumps(facts).encode())
 

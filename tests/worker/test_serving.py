@@ -93,6 +93,19 @@ def test_an_engine_that_generates_nothing_gets_no_lines_and_the_instance_is_give
         assert len(group.of("SetInstanceHealth")) == 1
 
 
+def test_an_engine_that_refuses_probes_while_it_generates_for_others_is_not_given_up(
+    world: World, engine: EngineProcess
+) -> None:
+    with world.worker(world.settings(engine.port)) as worker:
+        worker.until("serving")
+        engine.control(probe=503, generates=5)
+        line = world.send("fault", status=500)
+        eventually(lambda: world.ended(line))
+        time.sleep(1)
+        assert worker.events("engine_generates_nothing") == []
+        assert world.state() == "serving"
+
+
 def test_an_engine_that_crashes_and_comes_back_loses_no_line(world: World) -> None:
     """Five lines, each of which may be received twice; the crash costs one."""
     engine = EngineProcess()

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,13 @@ LAPTOP = ["--worker-id", "w", "--host", "127.0.0.1", "--instance-type", "g4dn.xl
 def run(*words: str) -> tuple[int, list[str]]:
     """Exit code and the lines of standard error."""
     errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
-        code = main(list(words))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with contextlib.redirect_stderr(errors):
+            code = main(list(words))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return code, errors.getvalue().splitlines()
 
 
@@ -129,6 +135,13 @@ def test_metadata_that_lacks_the_instances_id_is_said(
         code, lines = run("--settings", str(path))
     assert code == 3
     assert "instance-id" in lines[0]
+
+
+def test_a_worker_that_loses_a_thread_ends_so_that_a_whole_one_takes_its_place(world: World) -> None:
+    """A host name with an empty part raises what nobody expects of a network call."""
+    with world.worker(world.settings(1), host="a..b") as worker:
+        assert worker.ended() == 1
+        assert worker.events("crash")[0]["thread"] == "lane-1"
 
 
 @pytest.mark.parametrize("pattern", pattern_names())

@@ -183,13 +183,15 @@ class World:
         return document | {"worker": times} | changes
 
     @contextlib.contextmanager
-    def worker(self, document: dict[str, Any], worker_id: str = "w-1", **environment: str) -> Generator[WorkerProcess]:
+    def worker(
+        self, document: dict[str, Any], worker_id: str = "w-1", host: str = "127.0.0.1", **environment: str
+    ) -> Generator[WorkerProcess]:
         """A worker's process; with a metadata service in `environment` it asks that one who it is."""
         path = self.folder / f"{uuid.uuid4().hex}.json"
         path.write_text(json.dumps(document))
         command = [sys.executable, "-m", "llm_fleet.worker", "--settings", str(path)]
         if "AWS_EC2_METADATA_SERVICE_ENDPOINT" not in environment:
-            command += ["--worker-id", worker_id, "--host", "127.0.0.1", "--instance-type", INSTANCE_TYPE]
+            command += ["--worker-id", worker_id, "--host", host, "--instance-type", INSTANCE_TYPE]
         process = WorkerProcess(command, self.cloud.environment() | environment)
         try:
             yield process
