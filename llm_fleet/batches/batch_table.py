@@ -53,7 +53,7 @@ class BatchTable:
         self._table = table
 
     def add(self, record: BatchRecord) -> None:
-        """A new batch.
+        """A new batch. Adding it again changes nothing.
 
         Raises:
             ConditionFailedError: its input file was deleted meanwhile.
@@ -61,14 +61,18 @@ class BatchTable:
         expires_at = record.created_at + KEEP_S
         entry = {"input_file_id": record.input_file_id, "expires_at": expires_at}
         used = Change({"last_batch": record.batch_id}, "attribute_exists(batch_id)")
-        self._table.write(
-            [
-                put(record.batch_id, BATCH_ITEM, batch_attributes(record)),
-                put(list_partition(record.key_id), _list_item(record), to_attributes({"expires_at": expires_at})),
-                put(OPEN_PARTITION, record.batch_id, to_attributes(entry)),
-                update(record.input_file_id, FILE_ITEM, used),
-            ]
-        )
+        parts = [
+            # Only new: a repeat whose first answer was lost must not undo what a clerk has done by then.
+            put(record.batch_id, BATCH_ITEM, batch_attributes(record), only_new=True),
+            put(list_partition(record.key_id), _list_item(record), to_attributes({"expires_at": expires_at})),
+            put(OPEN_PARTITION, record.batch_id, to_attributes(entry)),
+            update(record.input_file_id, FILE_ITEM, used),
+        ]
+        try:
+            self._table.write(parts)
+        except ConditionFailedError:
+            if self.get(record.batch_id) is None:
+                raise
 
     def get(self, batch_id: str) -> BatchRecord | None:
         """The batch as it stands now."""

@@ -159,14 +159,10 @@ def key(partition: str, item: str) -> Item:
     return {"batch_id": {"S": partition}, "item": {"S": item}}
 
 
-def put(partition: str, item: str, attributes: Item) -> dict[str, Any]:
-    """Part of a write: a new item. One that is there already fails the write."""
-    return {
-        "Put": {
-            "Item": {**attributes, **key(partition, item)},
-            "ConditionExpression": "attribute_not_exists(batch_id)",
-        }
-    }
+def put(partition: str, item: str, attributes: Item, *, only_new: bool = False) -> dict[str, Any]:
+    """Part of a write: an item, in place of one that is there unless `only_new` forbids that."""
+    condition = {"ConditionExpression": "attribute_not_exists(batch_id)"} if only_new else {}
+    return {"Put": {"Item": {**attributes, **key(partition, item)}, **condition}}
 
 
 def update(partition: str, item: str, change: Change) -> dict[str, Any]:
