@@ -28,7 +28,7 @@ FORM_BYTES = 1024 * 1024
 """What a form may hold around its file."""
 MAX_FILENAME_CHARACTERS = 255
 MAX_UPLOADS = 8
-"""At once: each holds up to two parts of 8 MiB in memory."""
+"""At once: each takes some 20 MB of memory, two parts and what is on its way (measured)."""
 UPLOAD_RETRY_AFTER_S = 10
 DEFAULT_LIST_LIMIT = 10_000
 
