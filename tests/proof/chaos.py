@@ -35,7 +35,10 @@ TIMES: dict[str, int] = {
 }
 """How often each kind happens in a run."""
 WINDOW_S = 3.0
-"""How long a fault of AWS, or of an engine that answers, holds."""
+"""How long an engine that answers fails."""
+AWS_WINDOW_S = 6.0
+AWS_HITS = 20
+"""A fault of AWS holds for the window or until so many requests met it."""
 NOTICE_S = 8.0
 """From a notice to the end of the instance; AWS gives two minutes."""
 
@@ -72,28 +75,30 @@ class Chaos:
         self.instances = instances
         self.left: list[Instance] = []
         self.done: Counter[str] = Counter()
+        self.too_late = 0
+        """Faults that found the work done: they prove nothing."""
         self.drained_by_rebalance: list[str] = []
         self._later: list[tuple[float, Callable[[], object]]] = []
         self._gone: set[str] = set()
         """Names of instances that have been told to leave, or have left."""
 
-    def run(self, faults: list[Fault], until: Callable[[], bool]) -> None:
-        """Do the faults; goes on until all are done, nothing is under way, and `until` says so."""
+    def run(self, faults: list[Fault], ended: Callable[[], bool]) -> None:
+        """Do the faults; goes on until all are done, nothing is under way, and the work has `ended`."""
         start = time.monotonic()
         waiting = list(faults)
-        while waiting or self._later or not until():
-            now = time.monotonic() - start
-            while waiting and waiting[0].at_s <= now:
+        has_ended = False
+        while waiting or self._later or not has_ended:
+            while waiting and waiting[0].at_s <= time.monotonic() - start:
                 fault = waiting.pop(0)
                 self._do(fault)
                 self.done[fault.kind] += 1
+                self.too_late += has_ended
             due = [act for at, act in self._later if at <= time.monotonic()]
             self._later = [(at, act) for at, act in self._later if at > time.monotonic()]
             for act in due:
                 act()
-            if waiting:
-                until()
-            time.sleep(0.1)
+            has_ended = has_ended or ended()
+            time.sleep(0.2)
 
     def _after(self, delay_s: float, act: Callable[[], object]) -> None:
         self._later.append((time.monotonic() + delay_s, act))
@@ -101,7 +106,7 @@ class Chaos:
     def _do(self, fault: Fault) -> None:
         service, _, word = fault.kind.partition("-")
         if service in THROTTLE:
-            self.proxy.add(rule(service, word, WINDOW_S))
+            self.proxy.add({**rule(service, word, AWS_WINDOW_S), "times": AWS_HITS})
         elif fault.kind.startswith("gateway"):
             self._restart_gateway(kill=fault.kind.endswith("kill"))
         elif fault.kind == "clerk-killed":

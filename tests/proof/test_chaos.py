@@ -23,6 +23,7 @@ from tests.proof.faults import AWS_FAULTS, THROTTLE, FaultProxy
 from tests.proof.findings import Findings
 from tests.proof.fleet import Fleet
 from tests.proof.processes import wait_until
+from tests.proof.visitor import Visitor
 
 LINES = 2000
 REFUSED_EVERY = 250
@@ -128,9 +129,11 @@ def test_every_line_ends_with_one_result_whatever_dies(
         assert time.monotonic() < started + END_S, f"{watch.batch}\n{fleet.stories()}"
         return watch.poll()
 
-    chaos.run(schedule(seed, FAULTS_OVER_S), until=ended)
+    visitor = Visitor(gateway.base_url, fleet.key)
+    visitor.start()
+    chaos.run(schedule(seed, FAULTS_OVER_S), ended)
     proxy.clear()
-    wait_until(lambda: watch.poll(), 60, "the batch is completed")
+    visitor.stop()
     findings.say(
         seed=seed,
         seconds=round(time.monotonic() - started),
@@ -141,6 +144,8 @@ def test_every_line_ends_with_one_result_whatever_dies(
         polls=watch.polls,
         polls_unanswered=watch.unanswered,
     )
+    findings.say(**{f"streams_{word}": count for word, count in sorted(visitor.seen.items())})
+    findings.say(**dict(sorted(troubles(fleet).items())))
 
     batch = watch.batch
     assert (batch.request_counts.total, batch.request_counts.completed + batch.request_counts.failed) == (LINES, LINES)
@@ -149,9 +154,20 @@ def test_every_line_ends_with_one_result_whatever_dies(
     findings.say(outputs=len(outputs), errors=len(errors), **reasons(errors))
     check_results(prompts, outputs, errors)
     assert (len(outputs), len(errors)) == (batch.request_counts.completed, batch.request_counts.failed)
-    assert set(chaos.done) == {*TIMES, *(f"{service}-{fault}" for service in THROTTLE for fault in AWS_FAULTS)}
+    assert set(TIMES) < set(chaos.done)
+    assert set(proxy.fired()) == {f"{service} {fault}" for service in THROTTLE for fault in AWS_FAULTS}
+    assert not chaos.too_late
     assert not chaos.drained_by_rebalance
+    assert not visitor.wrong
+    assert visitor.seen["answered"] > sum(visitor.seen.values()) / 2
     check_nothing_is_left(fleet, chaos)
+
+
+def troubles(fleet: Fleet) -> Counter[str]:
+    """What workers and clerk say that they had to deal with: the faults were felt."""
+    told = ("line_given_back", "lease_lost", "lease_left", "result_not_recorded_yet", "nothing_received", "step_failed")
+    events = (line.get("event", "") for process in fleet.processes for line in process.events())
+    return Counter(event for event in events if event in told)
 
 
 def read(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
