@@ -17,7 +17,7 @@ help: ## List these verbs
 
 setup: .venv/.ready node_modules/.ready .venv-cloud/.ready .venv-engine/.ready ## Install everything into this folder; leaves .venv/bin/llm-fleet
 
-demo: setup ## Plan startup-mvp, deploy it into a local cloud and show what then exists
+demo: setup ## Plan startup-mvp, deploy it into a local cloud, send it a chat and a batch, show what exists and was answered
 	@$(PY) -m localcloud.demo
 
 test: lint ## Run every check: lint, types and all tests
