@@ -268,7 +268,7 @@ class Exchange:
         lease = placing.balancer.take(self.pool, wanted.tokens, wanted.affinity, self._tried)
         if lease is None:
             state = placing.balancer.state(self.pool)
-            route = placing.choose(wanted, {self.pool: "saturated"})
+            route = placing.choose_but(wanted, saturated=self.pool)
             if not isinstance(route, NoRoute) and route.state == "ready":
                 lease = placing.balancer.take(route.pool, wanted.tokens, wanted.affinity, self._tried)
                 if lease is not None:

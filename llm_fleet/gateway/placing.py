@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable
 
 from llm_fleet import routing
 from llm_fleet.gateway.balancing import Balancer
@@ -12,6 +13,8 @@ from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
 from llm_fleet.routing import NoRoute, Route, RoutePool, RouteRequest
 
+_Case = tuple[str, routing.Priority, routing.Budget, int, tuple[routing.State, ...]]
+"""Model, priority, budget, marks that the tokens pass, states of the pools: some hundreds at most."""
 STATES: tuple[routing.State, ...] = ("ready", "saturated", "empty")
 
 
@@ -33,13 +36,30 @@ class Placing:
         self._chains = {name: pool.fallback for name, pool in settings.pools.items()}
         for role, name in settings.routes.items():
             self._chains.setdefault(role, (name, *settings.pools[name].fallback))
+        contexts = {pool.max_model_len_tokens for pool in settings.pools.values()}
+        self._marks = sorted({routing.LONG_REQUEST_TOKENS, *contexts})
+        self._decisions: dict[_Case, Route | NoRoute] = {}
 
-    def choose(self, wanted: Wanted, states: Mapping[str, routing.State] | None = None) -> Route | NoRoute:
-        """The rule's decision, with the pools' present states or those given."""
-        state = self.balancer.state
-        pools = {
-            name: by_state[states[name] if states and name in states else state(name)]
-            for name, by_state in self._by_state.items()
-        }
+    def choose(self, wanted: Wanted) -> Route | NoRoute:
+        """The rule's decision, with the pools' present states.
+
+        Decisions are remembered: the rule reads of the tokens only which of its marks they pass.
+        """
+        states: tuple[routing.State, ...] = tuple([self.balancer.state(name) for name in self._by_state])
+        passed = bisect_left(self._marks, wanted.tokens)
+        case = (wanted.model, wanted.priority, wanted.budget, passed, states)
+        decision = self._decisions.get(case)
+        if decision is None:
+            decision = self._decisions[case] = self._decide(wanted, states)
+        return decision
+
+    def choose_but(self, wanted: Wanted, saturated: str) -> Route | NoRoute:
+        """The rule's decision as if this pool had no room."""
+        return self._decide(
+            wanted, ["saturated" if name == saturated else self.balancer.state(name) for name in self._by_state]
+        )
+
+    def _decide(self, wanted: Wanted, states: Iterable[routing.State]) -> Route | NoRoute:
+        pools = {name: by_state[state] for (name, by_state), state in zip(self._by_state.items(), states, strict=True)}
         request = RouteRequest(wanted.model, wanted.priority, wanted.budget, wanted.tokens)
         return routing.route(request, pools, self._chains)

@@ -20,7 +20,7 @@ BYTES_PER_TOKEN = 4
 """Of English text under the vocabularies of current models."""
 _TEXT_FIELDS = ("prompt", "input", "instructions", "messages")
 """Where the endpoints keep what a model reads: completions, embeddings and responses, responses, chat."""
-_TEXT_MEMBERS = ("content", "text", "arguments", "output", "input_text", "tool_calls", "function")
+_TEXT_MEMBERS = frozenset(("content", "text", "arguments", "output", "input_text", "tool_calls", "function"))
 """Members of a message or content part that hold text. Images and audio do not lie in these."""
 _MAXIMUM_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Where the endpoints keep the maximum completion; the first that is set wins."""
@@ -55,15 +55,13 @@ def estimate(path: str, body: Mapping[str, Any]) -> TokenEstimate:
     What has the wrong type counts nothing: the engine says what is wrong with it.
     """
     size = 0
-    ids = 0
     for name in _TEXT_FIELDS:
-        bytes_here, ids_here = _size(body.get(name), _MAX_DEPTH)
-        size += bytes_here
-        ids += ids_here
+        if name in body:
+            size += _size(body[name], _MAX_DEPTH)
     tools = body.get("tools")
     if tools:
         size += len(orjson.dumps(tools))  # engines put the definitions into the prompt nearly as they stand
-    prompt_tokens = -(-size // BYTES_PER_TOKEN) + ids
+    prompt_tokens = -(-size // BYTES_PER_TOKEN)
     if path.endswith("/embeddings"):
         return TokenEstimate(prompt_tokens, 0)
     return TokenEstimate(prompt_tokens, _maximum(body))
@@ -77,24 +75,18 @@ def _maximum(body: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _size(value: object, depth: int) -> tuple[int, int]:
-    """Bytes of text in a value, and token ids in it (completions and embeddings take prompts as lists of ids)."""
+def _size(value: object, depth: int) -> int:
+    """Bytes of text in a value. A token id (completions and embeddings take lists of them) counts as four bytes."""
     if isinstance(value, str):
-        return (len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))), 0
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, int):
-        return 0, 1
-    if depth == 0:
-        return 0, 0
-    if isinstance(value, list):
-        parts = cast("list[object]", value)
-    elif isinstance(value, dict):
-        members = cast("dict[str, object]", value)
-        parts = [members[name] for name in _TEXT_MEMBERS if name in members]
-    else:
-        return 0, 0
-    size = ids = 0
-    for part in parts:
-        bytes_here, ids_here = _size(part, depth - 1)
-        size += bytes_here
-        ids += ids_here
-    return size, ids
+        return BYTES_PER_TOKEN
+    size = 0
+    if depth and isinstance(value, list):
+        for part in cast("list[object]", value):
+            size += _size(part, depth - 1)
+    elif depth and isinstance(value, dict):
+        for name, part in cast("dict[str, object]", value).items():
+            if name in _TEXT_MEMBERS:
+                size += _size(part, depth - 1)
+    return size
