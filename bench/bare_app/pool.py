@@ -110,10 +110,11 @@ class Pool(Construct):
         self._allow(["s3:ListBucket"], kept.weights.bucket_arn, {"StringLike": {"s3:prefix": [WEIGHTS_PREFIX]}})
         self.image.repository.grant_pull(self.role)
         self._allow(
-            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"],
             self.queue.queue_arn,
         )
-        self._allow(["sqs:SendMessage"], self.dead_letters.queue_arn)
+        self._allow(["sqs:SendMessage", "sqs:GetQueueAttributes"], self.queue.queue_arn)
+        self._allow(["sqs:SendMessage", "sqs:GetQueueAttributes"], self.dead_letters.queue_arn)
         self._allow(["s3:GetObject"], kept.batch_files.arn_for_objects("*"))
         self._allow(["s3:GetObject", "s3:PutObject"], kept.batch_results.arn_for_objects("*"))
         self._allow(["s3:ListBucket"], kept.batch_files.bucket_arn)

@@ -94,8 +94,11 @@ class WorkQueue(Construct):
         allow_key(grantee, self.key)
 
     def grant_consume(self, grantee: iam.IGrantable) -> None:
-        """Lease, renew and delete messages, read how many wait, and put poison aside with its cause."""
-        lease = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+        """The worker's part: lease, renew and delete messages, put one back for later, read how many wait, and put
+        poison aside with its cause.
+        """
+        lease = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"]
         allow(grantee, lease, [self.queue.queue_arn])
-        allow(grantee, ["sqs:SendMessage"], [self.dead_letters.queue_arn])
+        put = ["sqs:SendMessage", "sqs:GetQueueAttributes"]
+        allow(grantee, put, [self.queue.queue_arn, self.dead_letters.queue_arn])
         allow_key(grantee, self.key)

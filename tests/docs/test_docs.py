@@ -63,4 +63,5 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_shows_the_demo_of_the_plan_as_it_is_now() -> None:
-    assert f"Plan      {plan_fleet('startup-mvp', {'image': 'none'}).fingerprint()[:12]}" in (ROOT / "README.md").read_text()
+    plan = plan_fleet("startup-mvp", {"image": "none"})
+    assert f"Plan      {plan.fingerprint()[:12]}" in (ROOT / "README.md").read_text()

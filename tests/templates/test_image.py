@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from aws_cdk import App, Stack
 
-from app import use_packaged_node
+from app import requested_plans, use_packaged_node
+from llm_fleet.errors import InputError
 from tests.templates.assembly import ROOT, Assembly
 
 ENTRY_POINTS = ("llm_fleet.gateway.__main__", "llm_fleet.gateway.clerk.__main__", "llm_fleet.worker.__main__")
@@ -144,3 +145,15 @@ def test_it_installs_locked_wheels_and_runs_as_nobody() -> None:
         'ENTRYPOINT ["python", "-m"]',
         'CMD ["llm_fleet.gateway"]',
     ]
+
+
+def test_where_the_image_comes_from_may_be_said_for_all_patterns_at_once() -> None:
+    plans = requested_plans({"image": "none"})
+    assert len(plans) > 1
+    assert {plan.deployment.gateway.image for plan in plans} == {"none"}
+
+
+@pytest.mark.parametrize("image", ["biuld", "two words/x", "$(reboot)/x", "x/y;z"])
+def test_an_image_that_is_neither_a_word_nor_a_uri_is_a_mistake_that_says_what_may_stand_there(image: str) -> None:
+    with pytest.raises(InputError, match="build, none or a URI"):
+        requested_plans({"image": image})

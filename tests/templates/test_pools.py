@@ -185,6 +185,38 @@ def test_an_instance_registers_itself_under_its_own_pool_only(pattern: str, pool
 
 
 @each_pool
+def test_an_instance_works_on_its_own_queue_and_takes_nothing_out_of_the_dead_letters(
+    pattern: str, pool: PoolPlan, assembly: Assembly
+) -> None:
+    template = assembly.template(pattern)
+    allowed: dict[str, set[str]] = {}
+    for statement in role_statements(template, pool):
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for action in actions(statement):
+            if action.startswith("sqs:"):
+                allowed.setdefault(action.removeprefix("sqs:"), set()).update(map(json.dumps, resources))
+    queues = of_type(template, "AWS::SQS::Queue", POOL_PREFIX[pool.role])
+    own = {json.dumps({"Fn::GetAtt": [name, "Arn"]}) for name, queue in queues.items() if "RedrivePolicy" in queue}
+    both = {json.dumps({"Fn::GetAtt": [name, "Arn"]}) for name in queues}
+    taking = dict.fromkeys(("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage"), own)
+    assert allowed == taking | dict.fromkeys(("SendMessage", "GetQueueAttributes"), both)
+
+
+@each_pool
+def test_an_instance_reads_and_writes_results_and_only_reads_batch_files(
+    pattern: str, pool: PoolPlan, assembly: Assembly
+) -> None:
+    for bucket, more in (("BatchesFiles", set[str]()), ("BatchesResults", {"s3:PutObject"})):
+        found = {
+            action
+            for statement in role_statements(assembly.template(pattern), pool)
+            if bucket in json.dumps(statement["Resource"])
+            for action in actions(statement)
+        }
+        assert found == {"s3:GetObject", "s3:ListBucket"} | more
+
+
+@each_pool
 def test_an_instance_publishes_metrics_of_the_fleets_namespace_only(
     pattern: str, pool: PoolPlan, assembly: Assembly
 ) -> None:
