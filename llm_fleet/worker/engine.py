@@ -113,6 +113,8 @@ class Call:
                     raise EngineFaultError("engine_answer_too_long", f"the answer is longer than {limit}")
             if announced is not None and size < announced:
                 raise http.client.IncompleteRead(b"", announced - size)
+            if self._cancelled:  # an answer that ends with its connection looks whole when it was cut here
+                raise CancelledError
             return Reply(response.status, response.getheader("x-request-id", ""), b"".join(parts))
 
 
@@ -126,12 +128,12 @@ def generated_a_token(host: str, port: int, model: str, timeout_s: float) -> boo
         return False
 
 
-def read_metrics(host: str, port: int) -> str:
-    """The engine's metrics page; empty where it has none or does not answer."""
+def read_metrics(host: str, port: int) -> str | None:
+    """The engine's metrics page; empty where it has none, None where it does not answer."""
     try:
         reply = Call(host, port).send("GET", "/metrics", b"", METRICS_TIMEOUT_S)
     except EngineFaultError:
-        return ""
+        return None
     return reply.body.decode(errors="replace") if reply.status == 200 else ""
 
 

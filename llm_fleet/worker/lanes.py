@@ -167,14 +167,16 @@ class Lanes:
 
     def _look(self, lane: Lane) -> None:
         engine, before = lane.engine, len(lane.calls)
-        load = parse_load(read_metrics(engine.host, engine.port))
+        page = read_metrics(engine.host, engine.port)
         suspected = lane.suspected.is_set()
         lane.suspected.clear()
         with self._changed:
-            if _generated_since(lane.load, load):
-                lane.sign_at = time.monotonic()
-            lane.load = load
-            lane.limit = next_limit(lane.limit, engine.slots, max(before, len(lane.calls)), load)
+            if page is not None:  # an engine too busy to answer this time is not one that has no queue
+                load = parse_load(page)
+                if _generated_since(lane.load, load):
+                    lane.sign_at = time.monotonic()
+                lane.load = load
+                lane.limit = next_limit(lane.limit, engine.slots, max(before, len(lane.calls)), load)
             self._changed.notify_all()
             silent = time.monotonic() - lane.sign_at > self._times.probe_after_s
         if not lane.alive or suspected or silent:
@@ -184,10 +186,12 @@ class Lanes:
         engine = lane.engine
         alive = generated_a_token(engine.host, engine.port, self._model, self._times.probe_timeout_s)
         if not alive:  # an engine full of other requests may refuse a probe, or let it wait
-            alive = _generated_since(lane.load, parse_load(read_metrics(engine.host, engine.port)))
+            alive = _generated_since(lane.load, parse_load(read_metrics(engine.host, engine.port) or ""))
         with self._changed:
             if alive:
                 lane.sign_at = time.monotonic()
+            else:
+                lane.load = EngineLoad()
             changed, lane.alive = lane.alive != alive, alive
             stalled = () if alive else tuple(lane.calls)
             if all(each.alive for each in self._lanes):

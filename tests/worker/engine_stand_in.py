@@ -3,7 +3,7 @@
     python engine_stand_in.py [PORT]     prints {"port": 12345} once it listens
 
 A request says in its body, under `stand_in`, how it wants to be treated; what all requests meet is set by
-POST /control and read by GET /control:
+POST /control and read by GET /control, with what it has seen:
 
     status      answer with this status
     delay_s     answer after this time
@@ -44,6 +44,7 @@ class Engine(ThreadingHTTPServer):
         self.running = 0
         self.most = 0
         self.generated = 0
+        self.looks = 0
         self.seen: list[str] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -61,11 +62,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         engine = self.engine
         with engine.lock:
-            facts = {**engine.control, "seen": engine.seen, "most": engine.most, "now": engine.running}
+            facts = {
+                **engine.control,
+                "seen": engine.seen,
+                "most": engine.most,
+                "now": engine.running,
+                "looks": engine.looks,
+            }
         if self.path == "/metrics":
             page = PAGES[facts["metrics"]]
             running = facts["now"] + facts["running"]
             with engine.lock:
+                engine.looks += 1
                 engine.generated += engine.control["generates"]
             text = page.format(running=running, waiting=facts["waiting"], generated=engine.generated)
             self._answer(200 if page else 404, text.encode())

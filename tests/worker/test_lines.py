@@ -25,7 +25,7 @@ def running(worker_cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) 
     folder: Path = tmp_path_factory.mktemp("lines")
     world, engine = World(worker_cloud, folder), EngineProcess()
     world.batch()
-    with world.worker(world.settings(engine.port, worker={"answer_timeout_s": 4})) as worker:
+    with world.worker(world.settings(engine.port, worker={"answer_timeout_s": 5})) as worker:
         worker.until("serving")
         yield Running(world, engine, worker)
         assert worker.process.poll() is None, worker.errors
@@ -176,8 +176,8 @@ def test_a_line_that_comes_again_with_a_result_is_counted_and_not_run_again(runn
 
 
 def test_work_that_lasts_longer_than_the_visibility_timeout_is_done_once(running: Running) -> None:
-    """2 s of visibility timeout, 3 s of work."""
-    line = running.world.send("long", delay_s=3)
+    """3 s of visibility timeout, 4 s of work."""
+    line = running.world.send("long", delay_s=4)
     eventually(lambda: running.world.result(line))
     eventually(lambda: running.world.ended(line))
     assert running.engine.seen('"marker": "long"') == 1

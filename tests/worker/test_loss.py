@@ -56,3 +56,32 @@ def test_a_message_sent_twice_has_one_result_and_is_counted_once(world: World, e
         eventually(world.is_empty)
         assert world.ended(line)
         assert world.counts()["completed"]["N"] == "1"
+
+
+def test_an_answer_waits_for_a_store_that_fails_and_is_not_asked_for_again(world: World, engine: EngineProcess) -> None:
+    bucket = world.settings(engine.port)["batch_results_bucket"]
+    with world.worker(world.settings(engine.port, worker={"record_retry_s": 60})) as worker:
+        worker.until("serving")
+        world.s3.delete_bucket(Bucket=bucket)
+        line = world.send("dear")
+        worker.until("result_not_recorded_yet")
+        world.s3.create_bucket(Bucket=bucket)
+        eventually(lambda: world.ended(line))
+        assert engine.seen("dear") == 1
+        assert world.result(line)["response"]["status_code"] == 200
+
+
+def test_a_line_whose_result_cannot_be_stored_goes_back_unharmed_however_often(
+    world: World, engine: EngineProcess
+) -> None:
+    """Three times, with two receives allowed."""
+    bucket = world.settings(engine.port)["batch_results_bucket"]
+    with world.worker(world.settings(engine.port, worker={"record_retry_s": 0.01})) as worker:
+        worker.until("serving")
+        world.s3.delete_bucket(Bucket=bucket)
+        line = world.send("unlucky")
+        eventually(lambda: len(worker.events("line_given_back")) >= 3)
+        world.s3.create_bucket(Bucket=bucket)
+        eventually(lambda: world.ended(line))
+        assert world.result(line)["response"]["status_code"] == 200
+        assert world.dead() == []

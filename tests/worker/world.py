@@ -67,7 +67,7 @@ class EngineProcess:
         self._ask("POST", "/control", json.dumps(wishes))
 
     def facts(self) -> dict[str, Any]:
-        """What it has `seen`, how many requests it ran at `most` and runs `now`."""
+        """What it has `seen`, how many requests it ran at `most` and runs `now`, `looks` at its metrics page."""
         return json.loads(self._ask("GET", "/control"))
 
     def seen(self, text: str) -> int:
@@ -141,7 +141,7 @@ class World:
     """One pool of one instance type, named anew for each test."""
 
     def __init__(
-        self, cloud: LocalCloud, folder: Path, *, visibility_timeout_s: int = 2, max_receives: int = 2
+        self, cloud: LocalCloud, folder: Path, *, visibility_timeout_s: int = 3, max_receives: int = 2
     ) -> None:
         self.name = f"w{uuid.uuid4().hex[:12]}"
         self.cloud = cloud
