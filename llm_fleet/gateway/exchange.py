@@ -70,59 +70,30 @@ class Relays:
 class Exchange:
     """The holder of a call from its route to the end of its answer. Every path out of it gives the lease back."""
 
-    __slots__ = (
-        "_begun",
-        "_call",
-        "_connecting",
-        "_connection",
-        "_gathered",
-        "_gathered_bytes",
-        "_held",
-        "_last",
-        "_last_at",
-        "_lease",
-        "_paused",
-        "_relays",
-        "_streams",
-        "_ticket",
-        "_tried",
-        "_usage_from",
-        "attempts",
-        "events",
-        "first_at",
-        "leased_at",
-        "pool",
-        "reason",
-        "role",
-        "usage",
-        "wanted",
-        "worker_id",
-    )
+    # Defaults of the class, not stores of every instance: most of them stay as they are.
+    pool = role = reason = worker_id = ""
+    attempts = 0
+    leased_at: float | None = None
+    first_at: float | None = None
+    """When the first piece of the answer's body came."""
+    events = 0
+    """Events of the stream, to estimate tokens by where the engine tells no usage."""
+    usage: tuple[int, int] | None = None
+    """Prompt and completion tokens, as the engine told them."""
+    _lease: Lease | None = None
+    _ticket: Ticket | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _connection: EngineConnection | None = None
+    _tried: tuple[Engine, ...] = ()
+    _gathered: bytes | bytearray = b""
+    _streams = _begun = _paused = False
+    _held = _last = _usage_from = b""
+    _last_at = 0.0
 
     def __init__(self, call: Call, wanted: Wanted, relays: Relays) -> None:
         self._call = call
         self._relays = relays
         self.wanted = wanted
-        self.pool = self.role = self.reason = self.worker_id = ""
-        self.attempts = 0
-        self.leased_at: float | None = None
-        self.first_at: float | None = None
-        """When the first piece of the answer's body came."""
-        self.events = 0
-        """Events of the stream, to estimate tokens by where the engine tells no usage."""
-        self.usage: tuple[int, int] | None = None
-        """Prompt and completion tokens, as the engine told them."""
-        self._lease: Lease | None = None
-        self._ticket: Ticket | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._connection: EngineConnection | None = None
-        self._tried: list[Engine] = []
-        self._gathered: list[bytes] = []
-        self._gathered_bytes = 0
-        self._streams = self._begun = self._paused = False
-        self._held = self._last = b""
-        self._usage_from = b""
-        self._last_at = 0.0
 
     # A place.
 
@@ -236,7 +207,7 @@ class Exchange:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        self._tried.append(lease.engine)
+        self._tried += (lease.engine,)
         lease.done(how)
         if self._begun:
             self._break_off(ApiError(502, "The engine broke off in the middle of its answer.", "engine_failed"))
@@ -257,9 +228,7 @@ class Exchange:
 
     def _forget_answer(self) -> None:
         """What came of an answer that will not be whole."""
-        self._gathered.clear()
-        self._gathered_bytes = 0
-        self._held = b""
+        self._gathered = self._held = b""
         self.first_at = None
 
     def _elsewhere(self) -> bool:
@@ -316,14 +285,17 @@ class Exchange:
                 self._begin_stream(connection, piece, complete)
             return
         limits = self._relays.limits
-        self._gathered.append(piece)
-        self._gathered_bytes += len(piece)
+        if not self._gathered:
+            self._gathered = piece
+        else:
+            self._gathered = bytearray(self._gathered) if isinstance(self._gathered, bytes) else self._gathered
+            self._gathered += piece
         if complete:
             self._answer_whole(connection, status)
-        elif self._gathered_bytes > BUFFER_BYTES:
+        elif len(self._gathered) > BUFFER_BYTES:
             self._begun = True
-            piece = b"".join(self._gathered)
-            self._gathered.clear()
+            piece = bytes(self._gathered)
+            self._gathered = b""
             self._call.release_body()
             self._call.begin(status, self._headers(connection), piece)
             self._last = piece
@@ -337,7 +309,7 @@ class Exchange:
 
     def _another_than(self, lease: Lease, connection: EngineConnection, complete: bool) -> bool:
         """Whether another engine takes the request, after an answer of 500 and above. If not, the answer stands."""
-        self._tried.append(lease.engine)
+        self._tried += (lease.engine,)
         lease.done("failed")
         self._lease = self._connection = None
         if self.attempts >= MAX_ATTEMPTS or not self._elsewhere_now():
@@ -355,7 +327,7 @@ class Exchange:
             return False
 
     def _answer_whole(self, connection: EngineConnection, status: int) -> None:
-        body = b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0]
+        body = bytes(self._gathered)
         if status < 400:
             self.usage = usage_in(body)
         headers = self._headers(connection)

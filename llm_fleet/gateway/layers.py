@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from llm_fleet.gateway import completions
-from llm_fleet.gateway.completions import Endpoint, Model, Wanted
+from llm_fleet.gateway.completions import Endpoint, Model
 from llm_fleet.gateway.errors import ApiError, retry_after
 from llm_fleet.gateway.exchange import Exchange, Relays
 from llm_fleet.gateway.http import Route
@@ -65,7 +65,7 @@ def layers(services: Services, find: Step) -> list[Layer]:
     """The layers in order, after those of the connection itself (limits of connections, heads, pipelined requests and
     slow senders: WireLimits, kept by wire/server.py before there is a call). `find` sends a call on to its place.
     """
-    meter, key = Meter(services.meters), Keyed(services.keys)
+    meter, key = Meter(services.meters, services.limits), Keyed(services.keys)
     sized, limited = BodyLimit(), RateLimit(services.limits)
     reading, placing = Reading(services.models), PlacedExchange(services.relays)
     return [
@@ -255,8 +255,11 @@ class Reading:
 
     def read(self, call: Call) -> None:
         """Once, here."""
-        endpoint = cast("Endpoint", cast("Place", call.place).what)
-        call.wanted = completions.read(endpoint, call.body, call.headers, cast("ApiKey", call.key), self._models)
+        place, key = call.place, call.key
+        assert place is not None
+        assert key is not None
+        assert isinstance(place.what, Endpoint)
+        call.wanted = completions.read(place.what, call.body, call.headers, key, self._models)
 
 
 class RateLimit:
@@ -271,18 +274,11 @@ class RateLimit:
 
     def admit_tokens(self, call: Call) -> None:
         """One request with the tokens it may use; what it did not use is given back at its end."""
-        wanted, key = cast("Wanted", call.wanted), cast("ApiKey", call.key)
+        wanted, key = call.wanted, call.key
+        assert wanted is not None
+        assert key is not None
         self._admit(key, wanted.tokens)
-        if key.tokens_per_minute is not None:
-            before = call.when_ended
-
-            def settle(ended: Call) -> None:
-                prompt_tokens, completion_tokens, _ = used_tokens(ended)
-                self._limits.settle(key, wanted.tokens, prompt_tokens + completion_tokens)
-                if before is not None:
-                    before(ended)
-
-            call.when_ended = settle
+        call.admitted_tokens = wanted.tokens
 
     def _admit(self, key: ApiKey, tokens: int) -> None:
         wait_s = self._limits.admit(key, tokens)
@@ -299,7 +295,8 @@ class PlacedExchange:
 
     def start(self, call: Call) -> object:
         """Hand the call over to the exchange."""
-        wanted = cast("Wanted", call.wanted)
+        wanted = call.wanted
+        assert wanted is not None
         decision = self._relays.placing.choose(wanted)
         if isinstance(decision, NoRoute):  # the reading before refuses what it says; the rule has the last word
             raise ApiError(400, f"No pool can serve it: {decision.problem}.", decision.problem)
@@ -309,10 +306,11 @@ class PlacedExchange:
 
 
 class Meter:
-    """Counts and logs a call when it has ended."""
+    """Counts and logs a call when it has ended, and settles what it used of its key's tokens."""
 
-    def __init__(self, meters: Meters) -> None:
+    def __init__(self, meters: Meters, limits: Limits) -> None:
         self._meters = meters
+        self._limits = limits
 
     def begin(self, call: Call) -> None:
         """From here on."""
@@ -321,6 +319,9 @@ class Meter:
     def end(self, call: Call) -> None:
         """Tell the meters all that is known of the call."""
         exchange, accepted_at = call.exchange, call.accepted_at
+        prompt_tokens, completion_tokens, estimated = used_tokens(call)
+        if call.admitted_tokens and call.key is not None:
+            self._limits.settle(call.key, call.admitted_tokens, prompt_tokens + completion_tokens)
         if exchange is None:
             self._meters.finished(
                 FinishedRequest(
@@ -349,7 +350,6 @@ class Meter:
                 )
             )
             return
-        prompt_tokens, completion_tokens, estimated = used_tokens(call)
         waited_until = exchange.leased_at or call.ended_at
         self._meters.finished(
             FinishedRequest(

@@ -34,7 +34,7 @@ from llm_fleet.gateway.waking import Waker
 from llm_fleet.gateway.wire.server import WireLimits
 from llm_fleet.json_log import JsonLog
 from llm_fleet.registry import Engine, WorkerEntry
-from tests.gateway.engine_stand_in import EngineStandIn
+from tests.gateway.engine_stand_in import EngineStandIn, wait_until
 
 MODEL = "small-model"
 POOL = "cost_efficient"
@@ -193,7 +193,8 @@ class RunningGateway:
         return sum(self.balancer.outstanding(pool) for pool in self.settings.pools)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log lines of finished requests."""
+        """The log lines of finished requests, once none is under way: a client may be done before its request is."""
+        wait_until(lambda: self.outstanding() == 0, "every lease ends")
         self._loop.call_soon_threadsafe(self.meters.flush)
         self.run(asyncio.sleep(0))
         return [orjson.loads(line) for line in self.log.getvalue().splitlines()]

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from llm_fleet.gateway.errors import ApiError
@@ -59,71 +60,30 @@ class Holder(Protocol):
 class Call:
     """One request. Made by the connection as the head comes in; header names are in lower case."""
 
-    __slots__ = (
-        "_at",
-        "_head_written",
-        "accepted_at",
-        "answered",
-        "awaits_body",
-        "body",
-        "body_bytes",
-        "buffered_bytes",
-        "bytes_out",
-        "complete",
-        "connection",
-        "ended_at",
-        "error_code",
-        "exchange",
-        "headers",
-        "holder",
-        "http_1_0",
-        "keep_alive",
-        "key",
-        "max_body_bytes",
-        "method",
-        "parameters",
-        "path",
-        "place",
-        "query",
-        "request_id",
-        "sink",
-        "status",
-        "steps",
-        "target",
-        "wanted",
-        "when_ended",
-    )
+    # Defaults of the class, not stores of every instance: most of them stay as they are.
+    target = b""
+    method = path = query = request_id = error_code = ""
+    accepted_at = ended_at = 0.0
+    keep_alive = True
+    http_1_0 = complete = awaits_body = answered = _head_written = False
+    body: bytes | bytearray = b""
+    body_bytes = buffered_bytes = bytes_out = status = _at = 0
+    admitted_tokens = 0
+    """Taken of the key's limit, to be settled at the end."""
+    sink: Callable[[bytes], None] | None = None
+    holder: Holder | None = None
+    place: Place | None = None
+    parameters: Mapping[str, str] = MappingProxyType({})
+    key: ApiKey | None = None
+    wanted: Wanted | None = None
+    exchange: Exchange | None = None
+    when_ended: Callable[[Call], None] | None = None
 
     def __init__(self, connection: Connection, steps: tuple[Step, ...], max_body_bytes: int) -> None:
         self.connection = connection
         self.steps = steps
-        self._at = 0
-        self.target = b""
         self.headers: dict[bytes, bytes] = {}
-        self.method = self.path = self.query = self.request_id = ""
-        self.accepted_at = 0.0
-        self.ended_at = 0.0
-        self.keep_alive = True
-        self.http_1_0 = False
-        self.body: bytes | bytearray = b""
-        self.body_bytes = 0
         self.max_body_bytes = max_body_bytes
-        self.buffered_bytes = 0
-        self.awaits_body = False
-        self.complete = False
-        self.sink: Callable[[bytes], None] | None = None
-        self.holder: Holder | None = None
-        self.place: Place | None = None
-        self.parameters: Mapping[str, str] = {}
-        self.key: ApiKey | None = None
-        self.wanted: Wanted | None = None
-        self.exchange: Exchange | None = None
-        self.when_ended: Callable[[Call], None] | None = None
-        self.status = 0
-        self.error_code = ""
-        self.bytes_out = 0
-        self.answered = False
-        self._head_written = False
 
     def proceed(self) -> None:
         """Go on with the next step, until one keeps the call or refuses it."""
@@ -258,3 +218,4 @@ class Call:
         self.holder = self.sink = None
         if self.when_ended is not None:
             self.when_ended(self)
+        self.exchange = None  # it knows the call: together they would live until a garbage collection

@@ -167,7 +167,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.stall_deadline = NEVER
-        if self._current is not None and self._current.holder is not None:
+        if self._current is None:
+            self._catch_up()
+        elif self._current.holder is not None:
             self._current.holder.resume()
 
     def data_received(self, data: bytes) -> None:
@@ -185,6 +187,8 @@ class Connection(asyncio.Protocol):
             self._goes_on(current, len(data))
         elif self._waiting:
             self._advance()
+            if self._waiting:
+                self._note_ahead(len(data))
         elif self._received_bytes > self._server.limits.head_bytes:
             self._refuse(_head_too_large(self._server.limits.head_bytes))
 
@@ -198,12 +202,14 @@ class Connection(asyncio.Protocol):
             self.deadline = time.monotonic() + server.limits.head_s
 
     def on_url(self, url: bytes) -> None:
-        call = cast("Call", self._parsing)
+        call = self._parsing
+        assert call is not None
         call.target += url
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        call = cast("Call", self._parsing)
+        call = self._parsing
+        assert call is not None
         if call.accepted_at:
             return  # a trailer: nothing in it may change what the head said
         self._head_bytes += len(name) + len(value) + 4
@@ -216,7 +222,9 @@ class Connection(asyncio.Protocol):
         headers[name] = value
 
     def on_headers_complete(self) -> None:
-        call, parser = cast("Call", self._parsing), cast("httptools.HttpRequestParser", self._parser)
+        call, parser = self._parsing, self._parser
+        assert call is not None
+        assert parser is not None
         headers = call.headers
         call.accepted_at = time.monotonic()
         call.method = parser.get_method().decode()
@@ -236,20 +244,22 @@ class Connection(asyncio.Protocol):
         self._waiting.append(call)
 
     def on_body(self, piece: bytes) -> None:
-        cast("Call", self._parsing).receive(piece)
+        assert self._parsing is not None
+        self._parsing.receive(piece)
 
     def on_message_complete(self) -> None:
-        cast("Call", self._parsing).complete = True
+        assert self._parsing is not None
+        self._parsing.complete = True
         self._parsing = None
 
     # What came, acted on.
 
     def _advance(self) -> None:
-        """Start requests, one after the other, until one takes its time."""
+        """Start requests, one after the other, until one takes its time or the client does not read its answers."""
         if self._advancing:
             return
         self._advancing = True
-        while self._current is None and self._waiting:
+        while self._current is None and self._waiting and self.stall_deadline == NEVER:
             call = self._current = self._waiting.pop(0)
             self.deadline = NEVER if call.complete else time.monotonic() + self._server.limits.body_silence_s
             call.proceed()
@@ -279,9 +289,21 @@ class Connection(asyncio.Protocol):
             self.deadline = NEVER
             sink(b"")
         else:
-            self._ahead_bytes += size
-            if self._ahead_bytes > READ_AHEAD_BYTES:
-                self.transport.pause_reading()
+            self._note_ahead(size)
+
+    def _note_ahead(self, size: int) -> None:
+        """So much came that has to wait."""
+        self._ahead_bytes += size
+        if self._ahead_bytes > READ_AHEAD_BYTES:
+            self.transport.pause_reading()
+
+    def _catch_up(self) -> None:
+        """Take up what was sent ahead."""
+        if self._ahead_bytes:
+            self._ahead_bytes = 0
+            self.transport.resume_reading()
+        if self._waiting:
+            self._advance()
 
     def call_ended(self, call: Call) -> None:
         """The answer of the current call is written."""
@@ -297,11 +319,8 @@ class Connection(asyncio.Protocol):
         limits = self._server.limits
         self.deadline = time.monotonic() + (limits.idle_s if self._parsing is None else limits.head_s)
         self._received_bytes = 0
-        if self._ahead_bytes:
-            self._ahead_bytes = 0
-            self.transport.resume_reading()
-        if self._waiting:
-            self._advance()
+        if self.stall_deadline == NEVER:
+            self._catch_up()
 
     def buffered(self, call: Call, size: int) -> None:
         """So many bytes of a body are held in memory."""
