@@ -22,6 +22,8 @@ PROVEN_ELSEWHERE = {
     "cdk diff": "tests/deploy",
     "cdk deploy": "tests/deploy",
     "cdk destroy": "tests/deploy",
+    ".venv/bin/llm-fleet dev": "tests/dev",
+    ".venv/bin/llm-fleet keys": "tests/cli/test_keys.py",
 }
 """Commands that take a cloud or would start themselves: which tests run them."""
 
@@ -45,6 +47,8 @@ def test_a_command_of_the_readme_works(
 ) -> None:
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
+    if any(command.startswith(known) for known in PROVEN_ELSEWHERE):
+        return
     if words[0].endswith("llm-fleet"):
         assert main(words[1:]) == 0, capsys.readouterr().err
     elif words[0] == "make":
@@ -52,7 +56,7 @@ def test_a_command_of_the_readme_works(
         verb = words[1].split("=")[0]
         assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.MULTILINE) or verb.startswith("bench-")
     else:
-        assert any(command.startswith(known) for known in PROVEN_ELSEWHERE), f"no test runs {command!r}"
+        pytest.fail(f"no test runs {command!r}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
