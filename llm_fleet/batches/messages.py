@@ -53,7 +53,11 @@ class LineMessage:
             message = cls(**fields)
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise NotALineError(f"message that is no line of a batch ({error}): {body[:200]}") from error
-        for name, kind in (("line", int), ("offset", int), ("length", int), ("deadline", int), ("batch_id", str)):
-            if not isinstance(getattr(message, name), kind):
-                raise NotALineError(f"message whose {name} is no {kind.__name__}: {body[:200]}")
+        for name in ("batch_id", "custom_id", "endpoint", "file_key"):
+            if not isinstance(getattr(message, name), str) or not getattr(message, name):
+                raise NotALineError(f"message whose {name} is no text: {body[:200]}")
+        for name in ("line", "offset", "length", "deadline"):
+            number = getattr(message, name)
+            if not isinstance(number, int) or not 0 <= number < 2**53:
+                raise NotALineError(f"message whose {name} is no count: {body[:200]}")
         return message

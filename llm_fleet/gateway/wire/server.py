@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.stall_deadline = NEVER
         if self._current is None:
-            self._catch_up()
+            self._advance()
         elif self._current.holder is not None:
             self._current.holder.resume()
 
@@ -264,6 +264,9 @@ class Connection(asyncio.Protocol):
             self.deadline = NEVER if call.complete else time.monotonic() + self._server.limits.body_silence_s
             call.proceed()
         self._advancing = False
+        if self._ahead_bytes and not self._waiting:  # not before: each answer would let in another piece of them
+            self._ahead_bytes = 0
+            self.transport.resume_reading()
 
     def _goes_on(self, call: Call, size: int) -> None:
         """More came while a request is under way: of its body, or sent ahead of its answer."""
@@ -297,14 +300,6 @@ class Connection(asyncio.Protocol):
         if self._ahead_bytes > READ_AHEAD_BYTES:
             self.transport.pause_reading()
 
-    def _catch_up(self) -> None:
-        """Take up what was sent ahead."""
-        if self._ahead_bytes:
-            self._ahead_bytes = 0
-            self.transport.resume_reading()
-        if self._waiting:
-            self._advance()
-
     def call_ended(self, call: Call) -> None:
         """The answer of the current call is written."""
         if not call.complete:  # read away what still comes of its body: a reset would destroy the answer
@@ -319,8 +314,7 @@ class Connection(asyncio.Protocol):
         limits = self._server.limits
         self.deadline = time.monotonic() + (limits.idle_s if self._parsing is None else limits.head_s)
         self._received_bytes = 0
-        if self.stall_deadline == NEVER:
-            self._catch_up()
+        self._advance()
 
     def buffered(self, call: Call, size: int) -> None:
         """So many bytes of a body are held in memory."""
