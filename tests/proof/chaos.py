@@ -75,6 +75,8 @@ class Chaos:
         self.instances = instances
         self.left: list[Instance] = []
         self.done: Counter[str] = Counter()
+        self.restarted: Counter[str] = Counter()
+        """Processes that ended by themselves."""
         self.too_late = 0
         """Faults that found the work done: they prove nothing."""
         self.drained_by_rebalance: list[str] = []
@@ -97,8 +99,20 @@ class Chaos:
             self._later = [(at, act) for at, act in self._later if at > time.monotonic()]
             for act in due:
                 act()
+            self._supervise()
             has_ended = has_ended or ended()
             time.sleep(0.2)
+
+    def _supervise(self) -> None:
+        """What ended by itself, say because AWS was silent at its start, is started again: systemd and ECS do so."""
+        for instance in self.instances:
+            worker = instance.worker
+            if not worker.running and worker.popen.returncode > 0 and instance.name not in self._gone:
+                self.restarted[f"worker exit {worker.popen.returncode}"] += 1
+                instance.restart_worker()
+        if not self.gateway.running and self.gateway.popen.returncode > 0:
+            self.restarted[f"gateway exit {self.gateway.popen.returncode}"] += 1
+            self.gateway.restart()
 
     def _after(self, delay_s: float, act: Callable[[], object]) -> None:
         self._later.append((time.monotonic() + delay_s, act))

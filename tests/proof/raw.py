@@ -76,6 +76,13 @@ class Raw:
                     sent += self._socket.send(piece[sent % len(piece) :], socket.MSG_DONTWAIT)
         return sent
 
+    def send_while_taken(self, piece: bytes, limit_bytes: int) -> int:
+        """Send the piece again and again until nobody takes it any more, or the limit: how many bytes went."""
+        sent = 0
+        while sent < limit_bytes and self._ready(select.POLLOUT, 2000):
+            sent += self._socket.send(piece[sent % len(piece) :], socket.MSG_DONTWAIT)
+        return sent
+
     def _answered(self) -> bool:
         """Whether an answer or the end of the connection has come."""
         return self._ready(select.POLLIN, 0)

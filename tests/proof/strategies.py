@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.proof.answers import MODEL
@@ -20,6 +21,14 @@ PATHS = (
     "/health",
     "/metrics",
 )
+CROOKED = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+"""The same examples on every run."""
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "PROPFIND")
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -108,6 +117,11 @@ def broken(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
             + data[at:]
         )
     return data + data if how == "doubled" else data
+
+
+def lines_of(path: str) -> st.SearchStrategy[Any]:
+    """Bodies of batch lines for an endpoint."""
+    return BODIES[path].filter(lambda body: isinstance(body, dict))
 
 
 nested = st.builds(

@@ -6,26 +6,19 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.proof.answers import MODEL
 from tests.proof.door import CHAT, Door, chat_body
 from tests.proof.findings import Findings
 from tests.proof.raw import Raw, Reply, ask, request
-from tests.proof.strategies import BODIES, METHODS, bodies, headers, targets
+from tests.proof.strategies import BODIES, CROOKED, METHODS, bodies, headers, targets
 
-EXAMPLES = 150
 MEMORY_GROWTH_BYTES = 60 << 20
 """Over all of this file's requests."""
 TOO_LARGE_BYTES = 300 << 20
-CROOKED = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+AHEAD_BYTES = 100 << 20
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -195,6 +188,16 @@ def test_requests_sent_ahead_are_answered_in_order(door: Door) -> None:
     assert json.loads(replies[1].body)["object"] == "list"
     assert replies[2].body.endswith(b"data: [DONE]\n\n")
     assert replies[3].body == replies[1].body
+
+
+def test_requests_sent_ahead_without_reading_fill_no_memory(door: Door) -> None:
+    before = door.gateway.rss_bytes()
+    many = request("GET", "/v1/models", door.key) * 100
+    with Raw(door.port, receive_buffer_bytes=4096) as connection:
+        sent = connection.send_while_taken(many, AHEAD_BYTES)
+        assert door.chat("another client").status == 200
+        assert door.gateway.rss_bytes() - before < MEMORY_GROWTH_BYTES
+        assert sent < AHEAD_BYTES
 
 
 SMUGGLED = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"

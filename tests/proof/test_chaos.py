@@ -145,7 +145,7 @@ def test_every_line_ends_with_one_result_whatever_dies(
         polls_unanswered=watch.unanswered,
     )
     findings.say(**{f"streams_{word}": count for word, count in sorted(visitor.seen.items())})
-    findings.say(**dict(sorted(troubles(fleet).items())))
+    findings.say(**dict(sorted(troubles(fleet).items())), **chaos.restarted)
 
     batch = watch.batch
     assert (batch.request_counts.total, batch.request_counts.completed + batch.request_counts.failed) == (LINES, LINES)
