@@ -204,7 +204,7 @@ def _notes(ratios: dict[str, float]) -> list[str]:
     slower = "emulator" if ratios["emulator_over_worker_cpu_per_line"] > 1 else "worker"
     return [
         f"the {slower} takes more CPU a line, so it is the limit where each has a core",
-        f"{ratios['aws_calls_share_of_worker_cpu']:.0%} of the worker's CPU goes into its AWS calls",
+        f"a line's AWS calls, made alone, add up to {ratios['aws_calls_share_of_worker_cpu']:.0%} of the worker's CPU",
     ]
 
 
