@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 from llm_fleet.gateway import completions
@@ -317,71 +318,48 @@ class Meter:
         call.when_ended = self.end
 
     def end(self, call: Call) -> None:
-        """Tell the meters all that is known of the call."""
-        exchange, accepted_at = call.exchange, call.accepted_at
-        prompt_tokens, completion_tokens, estimated = used_tokens(call)
+        """Settle what its key's limit was charged, and note it for log and meters."""
+        exchange = call.exchange
         if call.admitted_tokens and call.key is not None:
+            prompt_tokens, completion_tokens, _ = used_tokens(exchange)
             self._limits.settle(call.key, call.admitted_tokens, prompt_tokens + completion_tokens)
-        if exchange is None:
-            self._meters.finished(
-                FinishedRequest(
-                    request_id=call.request_id,
-                    key_id=call.key.key_id if call.key else None,
-                    method=call.method,
-                    path=call.path[:200],
-                    model=call.wanted.model if call.wanted else None,
-                    pool=None,
-                    role=None,
-                    reason=None,
-                    worker_id=None,
-                    status=call.status,
-                    streamed=False,
-                    prompt_tokens=0,
-                    completion_tokens=0,
-                    tokens_estimated=False,
-                    queue_wait_ms=0.0,
-                    ttft_ms=None,
-                    total_ms=round(1000 * (call.ended_at - accepted_at), 3),
-                    cost_usd=None,
-                    attempts=0,
-                    error_code=call.error_code or None,
-                    bytes_in=call.body_bytes,
-                    bytes_out=call.bytes_out,
-                )
-            )
-            return
-        waited_until = exchange.leased_at or call.ended_at
-        self._meters.finished(
-            FinishedRequest(
-                request_id=call.request_id,
-                key_id=call.key.key_id if call.key else None,
-                method=call.method,
-                path=call.path,
-                model=exchange.wanted.model,
-                pool=exchange.pool,
-                role=exchange.role,
-                reason=exchange.reason,
-                worker_id=exchange.worker_id or None,
-                status=call.status,
-                streamed=exchange.wanted.stream,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-                tokens_estimated=estimated,
-                queue_wait_ms=round(1000 * (waited_until - accepted_at), 3),
-                ttft_ms=None if exchange.first_at is None else round(1000 * (exchange.first_at - accepted_at), 3),
-                total_ms=round(1000 * (call.ended_at - accepted_at), 3),
-                cost_usd=exchange.cost_usd(completion_tokens),
-                attempts=exchange.attempts,
-                error_code=call.error_code or None,
-                bytes_in=call.body_bytes,
-                bytes_out=call.bytes_out,
-            )
-        )
+        self._meters.note(partial(described, call, exchange))
 
 
-def used_tokens(call: Call) -> tuple[int, int, bool]:
+def described(call: Call, exchange: Exchange | None) -> FinishedRequest:
+    """All that is known of a call that ended."""
+    prompt_tokens, completion_tokens, estimated = used_tokens(exchange)
+    accepted_at, ended_at = call.accepted_at, call.ended_at
+    leased_at = exchange.leased_at if exchange else None
+    first_at = exchange.first_at if exchange else None
+    return FinishedRequest(
+        request_id=call.request_id,
+        key_id=call.key.key_id if call.key else None,
+        method=call.method,
+        path=call.path[:200],
+        model=call.wanted.model if call.wanted else None,
+        pool=exchange.pool if exchange else None,
+        role=exchange.role if exchange else None,
+        reason=exchange.reason if exchange else None,
+        worker_id=(exchange.worker_id or None) if exchange else None,
+        status=call.status,
+        streamed=exchange.wanted.stream if exchange else False,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        tokens_estimated=estimated,
+        queue_wait_ms=round(1000 * ((leased_at or ended_at) - accepted_at), 3) if exchange else 0.0,
+        ttft_ms=None if first_at is None else round(1000 * (first_at - accepted_at), 3),
+        total_ms=round(1000 * (ended_at - accepted_at), 3),
+        cost_usd=exchange.cost_usd(completion_tokens) if exchange else None,
+        attempts=exchange.attempts if exchange else 0,
+        error_code=call.error_code or None,
+        bytes_in=call.body_bytes,
+        bytes_out=call.bytes_out,
+    )
+
+
+def used_tokens(exchange: Exchange | None) -> tuple[int, int, bool]:
     """Prompt and completion tokens that a call used, and whether they are an estimate."""
-    exchange = call.exchange
     if exchange is None or exchange.first_at is None:
         return 0, 0, False
     if exchange.usage is not None:

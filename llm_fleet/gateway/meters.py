@@ -1,6 +1,8 @@
 """What the gateway says of its requests: a log line each, counters for Prometheus, samples for CloudWatch.
 
-Cheap enough for every request: the line is built at once and written with its neighbours.
+Cheap enough for every request: one that ends is only noted, and FLUSH_S later described, counted and written with its
+neighbours. A hundred in a row cost half as much as a hundred amid the forwarding, whose code they would push out of
+the processor's caches.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
@@ -24,7 +26,8 @@ from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.json_log import VARIABLE, JsonLog
 
 FLUSH_S = 0.2
-FLUSH_BYTES = 64 * 1024
+FLUSH_REQUESTS = 256
+"""Noted at one time: then they are flushed at once."""
 BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000)
 """Upper bounds of the histograms."""
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
@@ -122,14 +125,44 @@ class Meters:
         self._readable = log if os.environ.get(VARIABLE) == "text" else None
         self._output = output or sys.stdout.buffer
         self._meters = {pool: _PoolMeters() for pool in ("", *self._pools)}
-        self._lines: list[bytes] = []
-        self._lines_bytes = 0
+        self._noted: list[tuple[float, Callable[[], FinishedRequest]]] = []
         self._lines_dropped = 0
         self._timer: asyncio.TimerHandle | None = None
         atexit.register(self.flush)
 
-    def finished(self, request: FinishedRequest) -> None:
-        """Count and log a request that ended."""
+    def note(self, describe: Callable[[], FinishedRequest]) -> None:
+        """Note a request that ended; it is described, counted and logged with the next flush."""
+        self._noted.append((time.time(), describe))
+        if len(self._noted) >= FLUSH_REQUESTS:
+            self.flush()
+        elif self._timer is None:
+            with contextlib.suppress(RuntimeError):  # no loop runs any more: the flush at exit writes it
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Count and log what was noted. Lines that nobody takes are dropped and counted."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        noted, self._noted = self._noted, []
+        if not noted:
+            return
+        lines: list[bytes] = []
+        for ended_at, describe in noted:
+            request = describe()
+            self._count(request)
+            if self._readable is not None:
+                self._readable.event("request", **asdict(request))
+                continue
+            facts = orjson.dumps(request.__dict__, option=orjson.OPT_APPEND_NEWLINE)
+            lines.append(b'{"time":%.3f,"event":"request","service":"gateway",' % ended_at + facts[1:])
+        try:
+            self._output.write(b"".join(lines))
+            self._output.flush()
+        except (OSError, ValueError):  # the reader left; the file was closed
+            self._lines_dropped += len(lines)
+
+    def _count(self, request: FinishedRequest) -> None:
         pool = request.pool or ""
         meters = self._meters.get(pool) or self._meters[""]
         series = (request.path if request.path in PATHS else "other", request.status)
@@ -144,38 +177,11 @@ class Meters:
         if request.ttft_ms is not None and request.streamed and request.status < 400:
             meters.ttft.add(request.ttft_ms)
             self._publisher.sample("TimeToFirstToken", pool, request.ttft_ms, "Milliseconds")
-        if self._readable is not None:
-            self._readable.event("request", **asdict(request))
-            return
-        facts = orjson.dumps(request.__dict__, option=orjson.OPT_APPEND_NEWLINE)
-        self._write(b'{"time":%.3f,"event":"request","service":"gateway",' % time.time() + facts[1:])
-
-    def flush(self) -> None:
-        """Write the lines that wait. Lines that nobody takes are dropped and counted."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        lines, self._lines, self._lines_bytes = self._lines, [], 0
-        if not lines:
-            return
-        try:
-            self._output.write(b"".join(lines))
-            self._output.flush()
-        except (OSError, ValueError):  # the reader left; the file was closed
-            self._lines_dropped += len(lines)
 
     def prometheus(self) -> bytes:
         """Everything, in Prometheus's text format."""
+        self.flush()
         return "".join(f"{line}\n" for line in (*self._counters(), *self._histograms(), *self._gauges())).encode()
-
-    def _write(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._lines_bytes += len(line)
-        if self._lines_bytes >= FLUSH_BYTES:
-            self.flush()
-        elif self._timer is None:
-            with contextlib.suppress(RuntimeError):  # no loop runs any more: the flush at exit writes it
-                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def _counters(self) -> Iterable[str]:
         yield from _head("requests_total", "counter", "Requests that ended, by pool, path and status.")

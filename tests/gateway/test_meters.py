@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from llm_fleet.cloudwatch import Publisher
 from llm_fleet.gateway import meters as module
 from llm_fleet.gateway.balancing import Balancer
-from llm_fleet.gateway.meters import FLUSH_BYTES, FinishedRequest, Meters
+from llm_fleet.gateway.meters import FLUSH_REQUESTS, FinishedRequest, Meters
 from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.json_log import VARIABLE, JsonLog
 from llm_fleet.registry import Engine, WorkerEntry
@@ -100,7 +101,7 @@ class Gateway:
 def test_a_request_becomes_one_line_with_all_that_is_known_of_it() -> None:
     gateway = Gateway()
     before = time.time()
-    gateway.meters.finished(REQUEST)
+    gateway.meters.note(lambda: REQUEST)
     [line] = gateway.lines()
     assert before - 0.01 <= line.pop("time") <= time.time() + 0.01
     assert (line.pop("event"), line.pop("service")) == ("request", "gateway")
@@ -110,16 +111,16 @@ def test_a_request_becomes_one_line_with_all_that_is_known_of_it() -> None:
 def test_odd_text_in_a_request_stays_one_line_of_json() -> None:
     gateway = Gateway()
     model = 'a"b\\\n\r\u2028{}\x00 é'
-    gateway.meters.finished(replace(REFUSED, model=model, path="/v1/\nnonsense"))
+    gateway.meters.note(lambda: replace(REFUSED, model=model, path="/v1/\nnonsense"))
     [line] = gateway.lines()
     assert (line["model"], line["path"]) == (model, "/v1/\nnonsense")
 
 
 def test_requests_tokens_attempts_and_cost_are_counted_by_pool() -> None:
     gateway = Gateway()
-    gateway.meters.finished(REQUEST)
-    gateway.meters.finished(REQUEST)
-    gateway.meters.finished(REFUSED)
+    gateway.meters.note(lambda: REQUEST)
+    gateway.meters.note(lambda: REQUEST)
+    gateway.meters.note(lambda: REFUSED)
     series = gateway.series()
     path = 'path="/v1/chat/completions"'
     assert series[f'llm_fleet_requests_total{{pool="{POOL}",{path},status="200"}}'] == 2
@@ -133,8 +134,8 @@ def test_requests_tokens_attempts_and_cost_are_counted_by_pool() -> None:
 def test_times_stand_in_histograms_whose_buckets_add_up() -> None:
     gateway = Gateway()
     for ttft_ms in (5.0, 5.1, 80.0, 1e9):
-        gateway.meters.finished(replace(REQUEST, ttft_ms=ttft_ms))
-    gateway.meters.finished(REFUSED)
+        gateway.meters.note(partial(replace, REQUEST, ttft_ms=ttft_ms))
+    gateway.meters.note(lambda: REFUSED)
     series = gateway.series()
     buckets = [
         series[f'llm_fleet_ttft_ms_bucket{{pool="{POOL}",le="{bound}"}}'] for bound in (5, 10, 100, 300000, "+Inf")
@@ -148,7 +149,8 @@ def test_times_stand_in_histograms_whose_buckets_add_up() -> None:
 def test_nonsense_that_clients_send_makes_no_series() -> None:
     gateway = Gateway()
     for number in range(100):
-        gateway.meters.finished(replace(REFUSED, path=f"/{number}", model=f"model {number}", pool=f"pool {number}"))
+        facts = {"path": f"/{number}", "model": f"model {number}", "pool": f"pool {number}"}
+        gateway.meters.note(partial(replace, REFUSED, **facts))
     series = gateway.series()
     assert [count for name, count in series.items() if name.startswith("llm_fleet_requests_total")] == [100]
 
@@ -179,7 +181,7 @@ def test_gauges_show_what_is_true_at_the_scrape() -> None:
 
 def test_every_series_has_its_type_once() -> None:
     gateway = Gateway()
-    gateway.meters.finished(REQUEST)
+    gateway.meters.note(lambda: REQUEST)
     text = gateway.meters.prometheus().decode()
     types = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
@@ -193,8 +195,9 @@ def test_every_series_has_its_type_once() -> None:
 
 def test_the_time_to_the_first_token_goes_to_cloudwatch() -> None:
     gateway = Gateway()
-    gateway.meters.finished(REQUEST)
-    gateway.meters.finished(REFUSED)
+    gateway.meters.note(lambda: REQUEST)
+    gateway.meters.note(lambda: REFUSED)
+    gateway.meters.flush()
     gateway.publisher.flush()
     [datum] = gateway.cloudwatch.data
     assert (datum["MetricName"], datum["Values"], datum["Counts"]) == ("TimeToFirstToken", [80.0], [1])
@@ -204,7 +207,7 @@ def test_the_time_to_the_first_token_goes_to_cloudwatch() -> None:
 @pytest.mark.parametrize("other", [replace(REQUEST, streamed=False, ttft_ms=9000.0), replace(REQUEST, status=502)])
 def test_only_streams_that_went_well_tell_a_time_to_the_first_token(other: FinishedRequest) -> None:
     gateway = Gateway()
-    gateway.meters.finished(other)
+    gateway.meters.note(lambda: other)
     gateway.publisher.flush()
     assert gateway.cloudwatch.data == []
     assert gateway.series()[f'llm_fleet_ttft_ms_count{{pool="{POOL}"}}'] == 0
@@ -216,7 +219,7 @@ def test_lines_are_written_soon_without_a_flush(monkeypatch: pytest.MonkeyPatch)
 
     async def run() -> None:
         for _ in range(3):
-            gateway.meters.finished(REQUEST)
+            gateway.meters.note(lambda: REQUEST)
         assert gateway.output.getvalue() == b""
         async with asyncio.timeout(10):
             while gateway.output.getvalue().count(b"\n") < 3:
@@ -225,17 +228,19 @@ def test_lines_are_written_soon_without_a_flush(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(run())
 
 
-def test_many_lines_are_written_at_once_and_never_pile_up() -> None:
+def test_many_requests_are_written_at_once_and_never_pile_up() -> None:
     gateway = Gateway()
-    while not gateway.output.getvalue():
-        gateway.meters.finished(REQUEST)
-    assert FLUSH_BYTES <= len(gateway.output.getvalue()) < FLUSH_BYTES + 1000
+    for _ in range(FLUSH_REQUESTS - 1):
+        gateway.meters.note(lambda: REQUEST)
+    assert gateway.output.getvalue() == b""
+    gateway.meters.note(lambda: REQUEST)
+    assert gateway.output.getvalue().count(b"\n") == FLUSH_REQUESTS
 
 
 def test_a_reader_that_left_costs_lines_and_no_request() -> None:
     gateway = Gateway()
     gateway.output.close()
-    gateway.meters.finished(REQUEST)
+    gateway.meters.note(lambda: REQUEST)
     gateway.meters.flush()
     assert gateway.series()["llm_fleet_log_lines_dropped_total"] == 1
 
@@ -243,7 +248,7 @@ def test_a_reader_that_left_costs_lines_and_no_request() -> None:
 def test_a_developer_reads_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "text")
     gateway = Gateway()
-    gateway.meters.finished(REQUEST)
+    gateway.meters.note(lambda: REQUEST)
     assert gateway.lines() == []
     assert "request request_id=req_1" in gateway.readable.getvalue()
 
@@ -252,7 +257,7 @@ def test_lines_that_wait_are_written_when_the_process_ends() -> None:
     script = (
         "from tests.gateway.test_meters import *\n"
         "gateway = Gateway()\n"
-        "Meters([POOL], gateway.balancer, gateway.room, gateway.publisher, JsonLog('gateway')).finished(REQUEST)\n"
+        "Meters([POOL], gateway.balancer, gateway.room, gateway.publisher, JsonLog('gateway')).note(lambda: REQUEST)\n"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert json.loads(output)["request_id"] == "req_1"
