@@ -1,6 +1,7 @@
 """Chaos: a seeded schedule of faults, and who does them to a fleet.
 
-The schedule is a pure function of the seed: kinds, times, and which of the instances (by position) each one hits.
+The schedule is a pure function of the seed: kinds, when, and which of the instances (by position) each one hits. When
+is told in lines that have ended, so that every fault finds work under way, on a fast machine as on a slow one.
 """
 
 from __future__ import annotations
@@ -47,22 +48,21 @@ NOTICE_S = 8.0
 class Fault:
     """One thing that goes wrong."""
 
-    at_s: float
+    at_lines: int
+    """Once so many lines have ended."""
     kind: str
     position: int
     """Which of the instances, taken round."""
 
 
-def schedule(seed: int, over_s: float) -> list[Fault]:
-    """All faults of a run in order of time, the kinds spread evenly over it."""
+def schedule(seed: int, lines: int) -> list[Fault]:
+    """All faults of a run in order, the kinds spread evenly over it."""
     rng = random.Random(seed)
     kinds = [kind for kind, times in TIMES.items() for _ in range(times)]
     kinds += [f"{service}-{fault}" for service in THROTTLE for fault in AWS_FAULTS]
     rng.shuffle(kinds)
-    step_s = over_s / len(kinds)
-    return [
-        Fault(round((number + rng.random()) * step_s, 2), kind, rng.randrange(100)) for number, kind in enumerate(kinds)
-    ]
+    step = 0.95 * lines / len(kinds)
+    return [Fault(int((number + rng.random()) * step), kind, rng.randrange(100)) for number, kind in enumerate(kinds)]
 
 
 class Chaos:
@@ -84,23 +84,24 @@ class Chaos:
         self._gone: set[str] = set()
         """Names of instances that have been told to leave, or have left."""
 
-    def run(self, faults: list[Fault], ended: Callable[[], bool]) -> None:
-        """Do the faults; goes on until all are done, nothing is under way, and the work has `ended`."""
-        start = time.monotonic()
+    def run(self, faults: list[Fault], look: Callable[[], int], lines: int) -> None:
+        """Do the faults as the work goes on; `look` tells how many lines have ended. Returns when all have, and
+        whatever a fault began is over.
+        """
         waiting = list(faults)
-        has_ended = False
-        while waiting or self._later or not has_ended:
-            while waiting and waiting[0].at_s <= time.monotonic() - start:
+        ended = 0
+        while waiting or self._later or ended < lines:
+            ended = look()
+            while waiting and waiting[0].at_lines <= ended:
                 fault = waiting.pop(0)
                 self._do(fault)
                 self.done[fault.kind] += 1
-                self.too_late += has_ended
+                self.too_late += ended == lines
             due = [act for at, act in self._later if at <= time.monotonic()]
             self._later = [(at, act) for at, act in self._later if at > time.monotonic()]
             for act in due:
                 act()
             self._supervise()
-            has_ended = has_ended or ended()
             time.sleep(0.2)
 
     def _supervise(self) -> None:
