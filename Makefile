@@ -56,7 +56,7 @@ lock: setup ## Compile requirements/*.txt and package-lock.json anew; make lock 
 	@npm install --package-lock-only --ignore-scripts --loglevel=error
 
 clean: ## Remove everything that setup and the other verbs made
-	@rm -rf .venv .venv-cloud .venv-engine node_modules cdk.out .localcloud .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-cloud .venv-engine node_modules cdk.out .bench .localcloud .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.locked: requirements/dev.txt requirements/venv.sh

@@ -169,7 +169,6 @@ class Gateway(Construct):
                 "dynamodb:PutItem",
                 "dynamodb:UpdateItem",
                 "dynamodb:DeleteItem",
-                "dynamodb:ConditionCheckItem",
             ],
             kept.batch_table.table_arn,
         )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aws_cdk import RemovalPolicy
-from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from llm_fleet_constructs.grants import allow, allow_key
+from llm_fleet_constructs.kept_table import kept_table
 
 PARTITION_KEY = "key_id"
 
@@ -38,18 +37,7 @@ class ApiKeys(Construct):
     def __init__(self, scope: Construct, id: str, props: ApiKeysProps) -> None:
         super().__init__(scope, id)
         self.key = props.key
-        self.table = dynamodb.TableV2(
-            self,
-            "Resource",
-            partition_key=dynamodb.Attribute(name=PARTITION_KEY, type=dynamodb.AttributeType.STRING),
-            billing=dynamodb.Billing.on_demand(),
-            encryption=dynamodb.TableEncryptionV2.customer_managed_key(props.key),
-            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=True
-            ),
-            deletion_protection=True,
-            removal_policy=RemovalPolicy.RETAIN,
-        )
+        self.table = kept_table(self, "Resource", props.key, partition_key=PARTITION_KEY)
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """Read all keys, and one at once."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aws_cdk import Duration, RemovalPolicy
-from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from llm_fleet_constructs.grants import allow, allow_key
+from llm_fleet_constructs.kept_table import kept_table
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,13 @@ class BatchStore(Construct):
         self.key = props.key
         self.files = self._bucket("Files", props, versioned=True)
         self.results = self._bucket("Results", props, versioned=False)
-        self.table = dynamodb.TableV2(
+        self.table = kept_table(
             self,
             "Table",
-            partition_key=dynamodb.Attribute(name="batch_id", type=dynamodb.AttributeType.STRING),
-            sort_key=dynamodb.Attribute(name="item", type=dynamodb.AttributeType.STRING),
+            props.key,
+            partition_key="batch_id",
+            sort_key="item",
             time_to_live_attribute="expires_at",
-            billing=dynamodb.Billing.on_demand(),
-            encryption=dynamodb.TableEncryptionV2.customer_managed_key(props.key),
-            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=True
-            ),
-            deletion_protection=True,
-            removal_policy=RemovalPolicy.RETAIN,
         )
 
     def _bucket(self, id: str, props: BatchStoreProps, *, versioned: bool) -> s3.Bucket:
@@ -93,7 +87,6 @@ class BatchStore(Construct):
             "dynamodb:PutItem",
             "dynamodb:UpdateItem",
             "dynamodb:DeleteItem",
-            "dynamodb:ConditionCheckItem",
         ]
         self._allow_objects(grantee, files, self.files)
         self._allow_objects(grantee, ["s3:GetObject", "s3:PutObject"], self.results)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aws_cdk import RemovalPolicy
-from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from llm_fleet.registry import GATEWAYS
 from llm_fleet_constructs.grants import allow, allow_key
+from llm_fleet_constructs.kept_table import kept_table
 
 PARTITION_KEY = "pool"
 SORT_KEY = "worker_id"
@@ -38,19 +37,13 @@ class WorkerRegistry(Construct):
     def __init__(self, scope: Construct, id: str, props: WorkerRegistryProps) -> None:
         super().__init__(scope, id)
         self.key = props.key
-        self.table = dynamodb.TableV2(
+        self.table = kept_table(
             self,
             "Resource",
-            partition_key=dynamodb.Attribute(name=PARTITION_KEY, type=dynamodb.AttributeType.STRING),
-            sort_key=dynamodb.Attribute(name=SORT_KEY, type=dynamodb.AttributeType.STRING),
+            props.key,
+            partition_key=PARTITION_KEY,
+            sort_key=SORT_KEY,
             time_to_live_attribute="expires_at",
-            billing=dynamodb.Billing.on_demand(),
-            encryption=dynamodb.TableEncryptionV2.customer_managed_key(props.key),
-            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=True
-            ),
-            deletion_protection=True,
-            removal_policy=RemovalPolicy.RETAIN,
         )
 
     def grant_register(self, grantee: iam.IGrantable, pool: str) -> None:

@@ -25,11 +25,12 @@ from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.membership import Membership
 from llm_fleet.gateway.meters import Meters
 from llm_fleet.gateway.settings import VARIABLE, GatewaySettings, parse_settings
-from llm_fleet.gateway.start_checks import NotThereError, check
+from llm_fleet.gateway.start_checks import check
 from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
 from llm_fleet.json_log import JsonLog
 from llm_fleet.registry import Registry
+from llm_fleet.start_checks import NotThereError
 
 BAD_SETTINGS = 2
 NOT_THERE = 3

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from llm_fleet.errors import InputError, Problem
 from llm_fleet.json_log import JsonLog
+from llm_fleet.start_checks import NotThereError
 from llm_fleet.worker.identity import Identity, read_identity
 from llm_fleet.worker.imds import Imds, ImdsError
 from llm_fleet.worker.settings import DEFAULT_PATH, load_settings
-from llm_fleet.worker.start_checks import NotThereError
 from llm_fleet.worker.worker import Worker
 
 
