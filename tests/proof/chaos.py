@@ -37,9 +37,8 @@ TIMES: dict[str, int] = {
 """How often each kind happens in a run."""
 WINDOW_S = 3.0
 """How long an engine that answers fails."""
-AWS_WINDOW_S = 6.0
 AWS_HITS = 20
-"""A fault of AWS holds for the window or until so many requests met it."""
+"""A fault of AWS holds until so many requests met it."""
 NOTICE_S = 8.0
 """From a notice to the end of the instance; AWS gives two minutes."""
 
@@ -121,7 +120,7 @@ class Chaos:
     def _do(self, fault: Fault) -> None:
         service, _, word = fault.kind.partition("-")
         if service in THROTTLE:
-            self.proxy.add({**rule(service, word, AWS_WINDOW_S), "times": AWS_HITS})
+            self.proxy.add({**rule(service, word), "times": AWS_HITS})
         elif fault.kind.startswith("gateway"):
             self._restart_gateway(kill=fault.kind.endswith("kill"))
         elif fault.kind == "clerk-killed":

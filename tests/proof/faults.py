@@ -24,9 +24,9 @@ AWS_FAULTS = ("throttled", "slow", "cut", "answer-lost")
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
-def rule(service: str, fault: str, for_s: float) -> dict[str, Any]:
-    """microburst's rule for a fault of a service, for a while."""
-    always: dict[str, Any] = {"service": service, "ttl_s": for_s}
+def rule(service: str, fault: str) -> dict[str, Any]:
+    """microburst's rule for a fault of a service; `times` may be added, so many requests it hits at most."""
+    always: dict[str, Any] = {"service": service}
     if fault == "throttled":
         return {**always, "probability": 0.4, "error": {"code": THROTTLE[service]}}
     if fault == "slow":

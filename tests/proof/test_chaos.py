@@ -164,7 +164,7 @@ def test_every_line_ends_with_one_result_whatever_dies(
     assert not chaos.too_late
     assert not chaos.drained_by_rebalance
     assert not visitor.wrong
-    assert visitor.seen["answered"] > sum(visitor.seen.values()) / 2
+    assert visitor.seen["answered"] > visitor.seen["refused"] + visitor.seen["broken"]
     check_nothing_is_left(fleet, chaos)
 
 

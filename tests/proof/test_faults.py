@@ -58,14 +58,14 @@ def test_every_fault_reaches_every_service(
     proxy.clear()
     assert problem_of(calls[service]) is None
     before = proxy.fired()
-    proxy.add({**rule(service, fault, 60), "probability": 1})
+    proxy.add({**rule(service, fault), "probability": 1})
     assert isinstance(problem_of(calls[service]), expected)
     assert proxy.fired() - before == {f"{service} {fault}": 1}
 
 
 def test_a_lost_answer_was_a_call_that_happened(cloud: LocalCloud, proxy: FaultProxy, fleet: Fleet) -> None:
     proxy.clear()
-    proxy.add({**rule("s3", "answer-lost", 60), "probability": 1})
+    proxy.add({**rule("s3", "answer-lost"), "probability": 1})
     client = clients(cloud, proxy)("s3")
     assert problem_of(lambda: client.put_object(Bucket=fleet.files_bucket, Key="lost", Body=b"x")) is not None
     assert fleet.s3.get_object(Bucket=fleet.files_bucket, Key="lost")["Body"].read() == b"x"
