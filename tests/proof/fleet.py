@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_fleet.batches.ledger import LINES_PREFIX
 from llm_fleet.gateway.key_store import create_key
 from localcloud.cloud import LocalCloud, free_port
 from tests.proof.answers import MODEL
@@ -236,6 +237,16 @@ class Fleet:
         worker = Process(name, arguments, self.environment, self.folder)
         self.processes.append(worker)
         return worker
+
+    def ended_lines(self, batch_id: str) -> int:
+        """Lines of a batch that have a result, read past the gateway, which may be down."""
+        answer = self.dynamodb.query(
+            TableName=self.batch_table,
+            KeyConditionExpression="batch_id = :batch AND begins_with(#item, :lines)",
+            ExpressionAttributeNames={"#item": "item"},
+            ExpressionAttributeValues={":batch": {"S": batch_id}, ":lines": {"S": LINES_PREFIX}},
+        )
+        return sum(len(item["ended"]["NS"]) for item in answer["Items"])
 
     def left_in(self, pool: str) -> dict[str, int]:
         """Messages in the pool's queue and among its dead letters."""
