@@ -16,7 +16,7 @@ import orjson
 from llm_fleet.gateway.errors import ApiError
 from llm_fleet.gateway.keys import ApiKey
 from llm_fleet.gateway.settings import PoolSettings
-from llm_fleet.gateway.token_estimate import estimate
+from llm_fleet.gateway.token_estimate import estimate, plain_chat
 from llm_fleet.routing import SERVICE_TIERS, Budget, Priority
 
 MAX_CHOICES = 128
@@ -109,12 +109,14 @@ def read(
     if not isinstance(facts, dict):
         raise ApiError(400, "The body must be a JSON object.", "invalid_json")
     facts = cast("dict[str, Any]", facts)
-    model = models.get(_name(facts, "model"))
+    name = facts.get("model")
+    model = models.get(name) if isinstance(name, str) else None
     if model is None:
-        served = ", ".join(sorted(models))
-        message = f"The model {facts['model'][:200]!r} does not exist; there is: {served}."
-        raise ApiError(404, message, "model_not_found", "model")
-    prompt = _prompt(facts, endpoint)
+        raise _no_model(name, models)
+    prompt: object = facts.get(endpoint.prompt)
+    chat_bytes = plain_chat(prompt) if endpoint.prompt == "messages" else None
+    if chat_bytes is None:
+        _check_prompt(prompt, endpoint.prompt)
     _check_numbers(facts)
     stream = facts.get("stream")
     if stream is not None and not isinstance(stream, bool):
@@ -122,7 +124,7 @@ def read(
     if stream and not endpoint.streams:
         raise ApiError(400, f"{endpoint.path} does not stream.", "invalid_value", "stream")
     priority, budget = _service(facts, headers, key)
-    needs = estimate(endpoint.path, facts)
+    needs = estimate(endpoint.path, facts, chat_bytes)
     tokens = needs.tokens(model.expected_output_tokens, model.longest_tokens)
     if tokens > model.longest_tokens:
         tokens = _within(model, needs.prompt_tokens, needs.max_output_tokens or 0)
@@ -135,7 +137,7 @@ def read(
         needs.prompt_tokens,
         max(0, tokens - needs.prompt_tokens) if needs.max_output_tokens is None else needs.max_output_tokens,
         tokens,
-        _affinity(facts, headers, prompt),
+        _affinity(facts, headers, prompt, chat_bytes is not None),
     )
 
 
@@ -151,18 +153,16 @@ def _within(model: Model, prompt_tokens: int, output_tokens: int) -> int:
     return model.longest_tokens
 
 
-def _name(facts: dict[str, Any], param: str) -> str:
-    value = facts.get(param)
-    if value is None:
-        raise ApiError(400, f"You must provide a {param} parameter.", "missing_required_parameter", param)
-    if not isinstance(value, str):
-        raise _wrong(param, value, "a string")
-    return value
+def _no_model(name: object, models: Mapping[str, Model]) -> ApiError:
+    if name is None:
+        return ApiError(400, "You must provide a model parameter.", "missing_required_parameter", "model")
+    if not isinstance(name, str):
+        return _wrong("model", name, "a string")
+    served = ", ".join(sorted(models))
+    return ApiError(404, f"The model {name[:200]!r} does not exist; there is: {served}.", "model_not_found", "model")
 
 
-def _prompt(facts: dict[str, Any], endpoint: Endpoint) -> object:
-    name = endpoint.prompt
-    prompt = facts.get(name)
+def _check_prompt(prompt: object, name: str) -> None:
     if prompt is None:
         raise ApiError(400, f"Missing required parameter: {name!r}.", "missing_required_parameter", name)
     if name == "messages":
@@ -176,7 +176,6 @@ def _prompt(facts: dict[str, Any], endpoint: Endpoint) -> object:
         raise _wrong(name, prompt, "a string or a list")
     if not prompt and (name == "messages" or not isinstance(prompt, str)):
         raise ApiError(400, f"{name} is empty: there is nothing to answer.", "empty_array", name)
-    return cast("object", prompt)
 
 
 def _check_numbers(facts: dict[str, Any]) -> None:
@@ -218,7 +217,7 @@ def _word(headers: Mapping[bytes, bytes], name: bytes, allowed: tuple[str, ...])
     return value
 
 
-def _affinity(facts: dict[str, Any], headers: Mapping[bytes, bytes], prompt: object) -> int | None:
+def _affinity(facts: dict[str, Any], headers: Mapping[bytes, bytes], prompt: Any, plain_chat: bool) -> int | None:
     """The session's key: the same for every gateway task, so not Python's own hash."""
     session = headers.get(SESSION_HEADER)
     if session:
@@ -227,7 +226,7 @@ def _affinity(facts: dict[str, Any], headers: Mapping[bytes, bytes], prompt: obj
         value = facts.get(name)
         if isinstance(value, str) and value:
             return crc32(value.encode("utf-8", "surrogatepass"))
-    text = _beginning(prompt)
+    text = "\n".join([message["content"] for message in prompt[:2]]) if plain_chat else _beginning(prompt)
     return crc32(text[:PREFIX_BYTES].encode("utf-8", "surrogatepass")) if text else None
 
 

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from llm_fleet.gateway.balancing import How, Lease
 from llm_fleet.gateway.completions import Wanted
@@ -34,6 +35,8 @@ BUFFER_BYTES = 1 << 20
 """Of an answer that is not streamed, gathered before its first byte goes out."""
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 """Ignored by every reader of server-sent events; it shows proxies and clients that the stream lives."""
+REMEMBERED_LINES = 4096
+"""Header lines that are made once: the same few engines, decisions and maxima come again and again."""
 PASSED_ON = (b"accept", b"traceparent", b"tracestate", b"user-agent")
 """Headers that engines get from the client. A list of what passes, not of what does not: whatever a client puts its key
 into never reaches an engine.
@@ -152,13 +155,13 @@ class Exchange:
         self._ticket = None
         self._lease = lease
         self.worker_id = lease.worker_id
-        self.leased_at = time.monotonic()
+        self.leased_at = now = time.monotonic()
         self.attempts += 1
-        connection = self._relays.engines.idle(lease.engine)
+        connection = self._relays.engines.idle(lease.engine, now)
         if connection is None:
             self._connecting = self._relays.engines.connect(lease.engine, self)
         else:
-            self._send(connection, lease.engine)
+            self._send(connection, lease.engine, now)
 
     def connected(self, connection: EngineConnection) -> None:
         """A new connection to the engine is there."""
@@ -166,28 +169,27 @@ class Exchange:
         if self._lease is None:
             connection.drop()
         else:
-            self._send(connection, self._lease.engine)
+            self._send(connection, self._lease.engine, time.monotonic())
 
     def refused(self, error: str) -> None:
         """The engine takes no connection."""
         self._connecting = None
         self._try_another("refused", error)
 
-    def _send(self, connection: EngineConnection, engine: Engine) -> None:
+    def _send(self, connection: EngineConnection, engine: Engine, now: float) -> None:
         call = self._call
         self._connection = connection
-        now = self._last_at = time.monotonic()
+        self._last_at = now
         limits = self._relays.limits
         call.connection.deadline = now + (limits.comment_s if self.wanted.stream else limits.head_s)
+        begin = request_lines(self.wanted.endpoint.path, engine.host, engine.port)
         passed = b""
         for name in PASSED_ON:
             if name in call.headers:
                 passed += b"%b: %b\r\n" % (name, call.headers[name])
-        head = (
-            f"POST {self.wanted.endpoint.path} HTTP/1.1\r\nhost: {engine.host}:{engine.port}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(call.body)}\r\nx-request-id: {call.request_id}\r\n"
-        )
-        connection.request(self, b"%b%b\r\n" % (head.encode(), passed), call.body)
+        length, request_id = len(call.body), call.request_id.encode()
+        head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (begin, length, request_id, passed)
+        connection.request(self, head, call.body)
 
     def lost(self, connection: EngineConnection, error: str) -> None:
         """The engine's connection ended too early."""
@@ -255,7 +257,7 @@ class Exchange:
         """A piece of the answer, possibly empty."""
         try:
             if self._begun:
-                self._pass_on(piece, complete)
+                self._pass_on(connection, piece, complete)
             elif connection is self._connection:
                 self._begin(connection, piece, complete)
         except Exception as error:
@@ -269,10 +271,9 @@ class Exchange:
         lease = self._lease
         if lease is None:
             return
-        now = time.monotonic()
+        self._last_at = now = connection.heard_at
         if piece and self.first_at is None:
             self.first_at = now
-        self._last_at = now
         if status >= 500 and lease.engine not in self._tried and self._another_than(lease, connection, complete):
             return
         if status < 500:
@@ -327,7 +328,7 @@ class Exchange:
             return False
 
     def _answer_whole(self, connection: EngineConnection, status: int) -> None:
-        body = bytes(self._gathered)
+        body = bytes(self._gathered)  # no copy of what came in one piece
         if status < 400:
             self.usage = usage_in(body)
         headers = self._headers(connection)
@@ -347,10 +348,10 @@ class Exchange:
             call.begin(200, headers, piece)
             call.connection.deadline = self._last_at + self._relays.limits.comment_s
 
-    def _pass_on(self, piece: bytes, complete: bool) -> None:
+    def _pass_on(self, connection: EngineConnection, piece: bytes, complete: bool) -> None:
         """One more piece to the client, which has seen the beginning."""
         call, limits = self._call, self._relays.limits
-        self._last_at = now = time.monotonic()
+        self._last_at = now = connection.heard_at
         if not self._streams:
             if piece:
                 self._last = piece
@@ -480,19 +481,14 @@ class Exchange:
     # What the client reads of it.
 
     def _headers(self, connection: EngineConnection) -> bytes:
-        kind = connection.headers.get(b"content-type", b"application/json")
-        lines = b"content-type: %b\r\n%b" % (kind, self._decision())
-        if b"retry-after" in connection.headers:
-            lines += b"retry-after: %b\r\n" % connection.headers[b"retry-after"]
-        return lines
-
-    def _decision(self) -> bytes:
+        headers = connection.headers
         price = self._relays.usd_per_output_token[self.pool]
-        cost = "" if price is None else f"x-llm-fleet-cost-usd: {price * self.wanted.output_tokens:.8f}\r\n"
-        return (
-            f"x-llm-fleet-pool: {self.pool}\r\nx-llm-fleet-reason: {self.reason}\r\n"
-            f"x-llm-fleet-worker: {self.worker_id}\r\n{cost}"
-        ).encode("ascii", "replace")
+        cost_usd = None if price is None else price * self.wanted.output_tokens
+        decision = decision_lines(self.pool, self.reason, self.worker_id, cost_usd)
+        lines = b"content-type: %b\r\n%b" % (headers.get(b"content-type", b"application/json"), decision)
+        if b"retry-after" in headers:
+            lines += b"retry-after: %b\r\n" % headers[b"retry-after"]
+        return lines
 
     def cost_usd(self, completion_tokens: int) -> float | None:
         """By the pool's price of output tokens, which carries the cost of its instances."""
@@ -505,6 +501,21 @@ class Exchange:
 
     def _refuse(self, error: ApiError) -> None:
         self._call.refuse(error)
+
+
+@lru_cache(REMEMBERED_LINES)
+def request_lines(path: str, host: str, port: int) -> bytes:
+    """How requests to an engine begin."""
+    return f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
+
+
+@lru_cache(REMEMBERED_LINES)
+def decision_lines(pool: str, reason: str, worker_id: str, cost_usd: float | None) -> bytes:
+    """What a client reads of the gateway's decision; `cost_usd` is that of the largest completion it allows."""
+    cost = "" if cost_usd is None else f"x-llm-fleet-cost-usd: {cost_usd:.8f}\r\n"
+    return (
+        f"x-llm-fleet-pool: {pool}\r\nx-llm-fleet-reason: {reason}\r\nx-llm-fleet-worker: {worker_id}\r\n{cost}"
+    ).encode("ascii", "replace")
 
 
 _SSE = b"text/event-stream"

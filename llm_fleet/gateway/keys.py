@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from llm_fleet.routing import Budget, Priority
 
 PREFIX = "llmf"
+_KEY = re.compile(rf"{PREFIX}-([^-]{{12}})-.", re.DOTALL)
+"""The prefix, the id, a secret that is not empty."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,8 @@ def new_key(
 
 def id_of(text: str) -> str | None:
     """The id inside a key's text, or None where it is no key of ours."""
-    prefix, _, rest = text.partition("-")
-    key_id, _, secret = rest.partition("-")
-    return key_id if prefix == PREFIX and len(key_id) == 12 and secret else None
+    found = _KEY.match(text)
+    return found[1] if found else None
 
 
 def matching(text: str, keys: Mapping[str, ApiKey]) -> ApiKey | None:

@@ -6,6 +6,7 @@ approximation that is exact when the load balancer spreads a key's requests even
 
 from __future__ import annotations
 
+import math
 import time
 
 from llm_fleet.gateway.keys import ApiKey
@@ -39,18 +40,15 @@ class Limits:
         """
         if key.requests_per_minute is None and key.tokens_per_minute is None:
             return 0.0
-        bucket = self._bucket(key)
-        wait_s = 0.0
-        if key.requests_per_minute is not None:
-            wait_s = _wait_s(bucket.requests, 1, key.requests_per_minute / self.tasks)
-        if key.tokens_per_minute is not None:
-            wait_s = max(wait_s, _wait_s(bucket.tokens, tokens, key.tokens_per_minute / self.tasks))
-        if wait_s > 0.0:
-            return wait_s
-        if key.requests_per_minute is not None:
-            bucket.requests -= 1
-        if key.tokens_per_minute is not None:
-            bucket.tokens -= tokens
+        most_requests = math.inf if key.requests_per_minute is None else key.requests_per_minute / self.tasks
+        most_tokens = math.inf if key.tokens_per_minute is None else key.tokens_per_minute / self.tasks
+        bucket = self._bucket(key.key_id, most_requests, most_tokens)
+        if bucket.requests <= 1 or bucket.tokens <= tokens:
+            wait_s = max(_wait_s(bucket.requests, 1, most_requests), _wait_s(bucket.tokens, tokens, most_tokens))
+            if wait_s > 0.0:
+                return wait_s
+        bucket.requests -= 1
+        bucket.tokens -= tokens
         return 0.0
 
     def settle(self, key: ApiKey, estimated: int, actual: int) -> None:
@@ -58,21 +56,21 @@ class Limits:
         if key.tokens_per_minute is not None and (bucket := self._buckets.get(key.key_id)) is not None:
             bucket.tokens += estimated - actual
 
-    def _bucket(self, key: ApiKey) -> _Bucket:
+    def _bucket(self, key_id: str, most_requests: float, most_tokens: float) -> _Bucket:
         """The key's bucket as it stands now."""
         now = time.monotonic()
-        requests = (key.requests_per_minute or 0) / self.tasks
-        tokens = (key.tokens_per_minute or 0) / self.tasks
-        bucket = self._buckets.get(key.key_id)
+        bucket = self._buckets.get(key_id)
         if bucket is None:
             if len(self._buckets) >= MAX_BUCKETS:
                 self._forget_idle(now)
-            bucket = self._buckets[key.key_id] = _Bucket(now, requests, tokens)
+            bucket = self._buckets[key_id] = _Bucket(now, most_requests, most_tokens)
             return bucket
         minutes = (now - bucket.at) / MINUTE_S
         bucket.at = now
-        bucket.requests = min(requests, bucket.requests + minutes * requests)
-        bucket.tokens = min(tokens, bucket.tokens + minutes * tokens)
+        if bucket.requests != most_requests:
+            bucket.requests = min(most_requests, bucket.requests + minutes * most_requests)
+        if bucket.tokens != most_tokens:
+            bucket.tokens = min(most_tokens, bucket.tokens + minutes * most_tokens)
         return bucket
 
     def _forget_idle(self, now: float) -> None:

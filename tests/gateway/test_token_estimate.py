@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_fleet.gateway.token_estimate import TokenEstimate, estimate
+from llm_fleet.gateway.token_estimate import TokenEstimate, estimate, plain_chat
 
 CHAT = "/v1/chat/completions"
 values = st.recursive(
@@ -61,3 +61,21 @@ def test_no_body_makes_it_raise(path: str, data: st.DataObject):
     found = estimate(path, json.loads(json.dumps(body)))
     assert found.prompt_tokens >= 0
     assert found.max_output_tokens is None or found.max_output_tokens >= 0
+
+
+plain_messages = st.lists(
+    st.fixed_dictionaries({"role": st.text(max_size=3), "content": st.text(max_size=2000)}), min_size=1, max_size=4
+)
+
+
+@given(plain_messages | values)
+def test_a_plain_chat_counts_as_any_other(messages: Any):
+    counted = plain_chat(messages)
+    body = {"messages": messages, "prompt": "abc"}
+    assert counted is None or estimate(CHAT, body, counted) == estimate(CHAT, body)
+
+
+@given(plain_messages)
+def test_messages_of_role_and_text_are_a_plain_chat(messages: Any):
+    assert plain_chat(messages) is not None
+    assert plain_chat([*messages, {"role": "user", "content": [{"type": "text", "text": "x"}]}]) is None

@@ -67,7 +67,7 @@ class Call:
     keep_alive = True
     http_1_0 = complete = awaits_body = answered = _head_written = False
     body: bytes | bytearray = b""
-    body_bytes = buffered_bytes = bytes_out = status = _at = 0
+    body_bytes = buffered_bytes = bytes_out = status = 0
     admitted_tokens = 0
     """Taken of the key's limit, to be settled at the end."""
     sink: Callable[[bytes], None] | None = None
@@ -81,27 +81,27 @@ class Call:
 
     def __init__(self, connection: Connection, steps: tuple[Step, ...], max_body_bytes: int) -> None:
         self.connection = connection
-        self.steps = steps
+        self._steps = iter(steps)
         self.headers: dict[bytes, bytes] = {}
         self.max_body_bytes = max_body_bytes
 
     def proceed(self) -> None:
         """Go on with the next step, until one keeps the call or refuses it."""
+        if self.answered:
+            return
         try:
-            while not self.answered:
-                step = self.steps[self._at]
-                self._at += 1
-                if step(self) is WAIT:
-                    return
+            while True:  # twice at most: the steps end with the one that finds the call's place, and gives it others
+                for step in self._steps:
+                    if step(self) is WAIT:
+                        return
         except ApiError as error:
             self.refuse(error)
         except Exception as error:
             self.broke(error)
 
     def go_to(self, steps: tuple[Step, ...]) -> None:
-        """Go through these steps from here on."""
-        self.steps = steps
-        self._at = 0
+        """Go through these steps after this one, the last of those before."""
+        self._steps = iter(steps)
 
     # What comes in, told by the connection.
 

@@ -56,13 +56,13 @@ class Engines:
         self._timer = self._loop.call_later(CHECK_EVERY_S, self._close_old)
         self.open_connections = 0
 
-    def idle(self, engine: Engine) -> EngineConnection | None:
+    def idle(self, engine: Engine, now: float) -> EngineConnection | None:
         """An open connection that waits for a request, the one used last first."""
         idle = self._idle.get(engine)
-        oldest = time.monotonic() - self._keep_alive_s
+        oldest = now - self._keep_alive_s
         while idle:
             connection = idle.pop()
-            if connection.idle_since > oldest and not connection.transport.is_closing():
+            if connection.heard_at > oldest and not connection.transport.is_closing():
                 return connection
             connection.transport.abort()
         return None
@@ -80,7 +80,6 @@ class Engines:
         if idle is None:
             idle = self._idle[connection.engine] = []
         if len(idle) < MAX_IDLE_PER_ENGINE:
-            connection.idle_since = time.monotonic()
             idle.append(connection)
         else:
             connection.transport.close()
@@ -111,7 +110,7 @@ class Engines:
     def _close_old(self) -> None:
         oldest = time.monotonic() - self._keep_alive_s
         for engine, idle in list(self._idle.items()):
-            fresh = [connection for connection in idle if connection.idle_since > oldest]
+            fresh = [connection for connection in idle if connection.heard_at > oldest]
             for connection in idle[: len(idle) - len(fresh)]:  # the oldest lie first
                 connection.transport.abort()
             if fresh:
@@ -135,7 +134,7 @@ class EngineConnection(asyncio.Protocol):
         "_until_close",
         "engine",
         "headers",
-        "idle_since",
+        "heard_at",
         "status",
         "transport",
         "used",
@@ -152,7 +151,8 @@ class EngineConnection(asyncio.Protocol):
         self._complete = self._head_complete = self._keep_alive = self._until_close = False
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
-        self.idle_since = 0.0
+        self.heard_at = 0.0
+        """When something last came from the engine: one clock reading for all who need it."""
         self.used = False
         """Whether it has carried an exchange before the present one."""
 
@@ -190,6 +190,7 @@ class EngineConnection(asyncio.Protocol):
         if receiver is None or parser is None:  # nothing was asked
             self.transport.abort()
             return
+        self.heard_at = time.monotonic()
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -222,6 +223,7 @@ class EngineConnection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
+        self.heard_at = time.monotonic()
         if self._head_complete and self._until_close and exc is None:
             receiver.received(self, b"", True)
         else:
@@ -241,7 +243,8 @@ class EngineConnection(asyncio.Protocol):
             self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        parser = cast("httptools.HttpResponseParser", self._parser)
+        parser = self._parser
+        assert parser is not None
         self.status = parser.get_status_code()
         if self.status < 200:
             return  # "continue" and its like: the answer is still to come

@@ -312,9 +312,10 @@ class Connection(asyncio.Protocol):
             return
         self._current = None
         limits = self._server.limits
-        self.deadline = time.monotonic() + (limits.idle_s if self._parsing is None else limits.head_s)
+        self.deadline = call.ended_at + (limits.idle_s if self._parsing is None else limits.head_s)
         self._received_bytes = 0
-        self._advance()
+        if self._waiting or self._ahead_bytes:
+            self._advance()
 
     def buffered(self, call: Call, size: int) -> None:
         """So many bytes of a body are held in memory."""
