@@ -7,6 +7,7 @@ is told in lines that have ended, so that every fault finds work under way, on a
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ WINDOW_S = 3.0
 """How long an engine that answers fails."""
 AWS_HITS = 20
 """A fault of AWS holds until so many requests met it."""
+STALLED_S = 8.0
+"""Longer than a line's answer may take, so that the worker gives up by itself first."""
 NOTICE_S = 8.0
 """From a notice to the end of the instance; AWS gives two minutes."""
 
@@ -76,6 +79,8 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self.restarted: Counter[str] = Counter()
         """Processes that ended by themselves."""
+        self.exit_codes: list[int] = []
+        """Of gateways that were told to end, or killed (-9)."""
         self.too_late = 0
         """Faults that found the work done: they prove nothing."""
         self.drained_by_rebalance: list[str] = []
@@ -177,9 +182,19 @@ class Chaos:
         old = self.gateway
         if kill:
             old.kill()
-        else:
-            assert old.end() == 0, old.story()
-        self.gateway = self.fleet.start_gateway(port=old.port, wait=False)
+        elif old.running:
+            old.signal(signal.SIGTERM)
+            self._after(0.2, lambda: self._replace_gateway(old))
+            return
+        self._replace_gateway(old)
+
+    def _replace_gateway(self, old: Gateway) -> None:
+        """Once it has ended; what it serves may take a while."""
+        if old.running:
+            self._after(0.2, lambda: self._replace_gateway(old))
+        elif self.gateway is old:
+            self.exit_codes.append(old.popen.returncode)
+            self.gateway = self.fleet.start_gateway(port=old.port, wait=False)
 
     def _kill_clerk(self) -> None:
         if self.gateway.running:
@@ -191,7 +206,10 @@ class Chaos:
         self._after(2, instance.restart_engine)
 
     def _engine_stalled(self, instance: Instance) -> None:
-        self._set_mode(instance.engine, "stall")
+        """It takes requests and answers none, until its watchdog ends it."""
+        self._set_mode(instance.engine, "stall", 3 * STALLED_S)
+        self._after(STALLED_S, instance.engine.kill)
+        self._after(STALLED_S + 2, instance.restart_engine)
 
     def _engine_500(self, instance: Instance) -> None:
         self._set_mode(instance.engine, "error", status=500)
@@ -202,10 +220,10 @@ class Chaos:
     def _engine_cut(self, instance: Instance) -> None:
         self._set_mode(instance.engine, "cut", after_chunks=1)
 
-    def _set_mode(self, engine: EngineProcess, kind: str, **more: int) -> None:
+    def _set_mode(self, engine: EngineProcess, kind: str, for_s: float = WINDOW_S, **more: int) -> None:
         if engine.running:
             engine.order("mode", kind=kind, **more)
-            self._after(WINDOW_S, engine.back_to_normal)
+            self._after(for_s, engine.back_to_normal)
 
     def alive(self) -> Iterator[Instance]:
         """Instances that were not told to leave."""

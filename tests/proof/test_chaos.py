@@ -162,6 +162,7 @@ def test_every_line_ends_with_one_result_whatever_dies(
     assert set(TIMES) < set(chaos.done)
     assert set(proxy.fired()) == {f"{service} {fault}" for service in THROTTLE for fault in AWS_FAULTS}
     assert not chaos.too_late
+    assert sorted(chaos.exit_codes) == [-9, 0]
     assert not chaos.drained_by_rebalance
     assert not visitor.wrong
     assert visitor.seen["answered"] > visitor.seen["refused"] + visitor.seen["broken"]
