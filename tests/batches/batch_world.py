@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -25,7 +24,6 @@ from llm_fleet.gateway.http import Request, Route
 from llm_fleet.gateway.keys import ApiKey
 from llm_fleet.gateway.settings import GatewaySettings, PoolSettings
 from llm_fleet.json_log import JsonLog
-from localcloud.cloud import LocalCloud
 
 REGION = "us-east-1"
 MODEL = "small"
@@ -46,10 +44,11 @@ class Clock:
 
 
 class BatchWorld:
-    """Table, buckets and queues of their own, the endpoints and a clerk in this process."""
+    """Table, buckets and queues of their own in the cloud that the environment names; the endpoints and a clerk in this
+    process.
+    """
 
-    def __init__(self, cloud: LocalCloud, clock: Callable[[], float]) -> None:
-        os.environ.update({name: each for name, each in cloud.environment().items() if name.startswith("AWS_")})
+    def __init__(self, clock: Callable[[], float]) -> None:
         name = f"t-{uuid.uuid4().hex[:10]}"
         self.dynamodb = client("dynamodb", REGION)
         self.s3 = client("s3", REGION)

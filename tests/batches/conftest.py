@@ -1,3 +1,3 @@
-from tests.batches.fixtures import batch_cloud, clock, world
+from tests.batches.fixtures import clock, world
 
-__all__ = ["batch_cloud", "clock", "world"]
+__all__ = ["clock", "world"]

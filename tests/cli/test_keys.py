@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from llm_fleet.cli import main
@@ -17,29 +15,25 @@ Outputs: {%s: {Value: some-keys}}
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
+def cloud(shared_cloud: LocalCloud) -> LocalCloud:
     """A cloud with a table of keys and two stacks; only `served` names the table."""
-    with LocalCloud() as running:
-        running.client("dynamodb").create_table(
-            TableName="some-keys",
-            KeySchema=[{"AttributeName": "key_id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "key_id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        for stack, output in (("served", "ApiKeysTable"), ("other", "Unrelated")):
-            running.client("cloudformation").create_stack(StackName=stack, TemplateBody=TEMPLATE % output)
-            waiter = running.client("cloudformation").get_waiter("stack_create_complete")
-            waiter.wait(StackName=stack, WaiterConfig={"Delay": 1})
-        yield running
+    shared_cloud.client("dynamodb").create_table(
+        TableName="some-keys",
+        KeySchema=[{"AttributeName": "key_id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "key_id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for stack, output in (("served", "ApiKeysTable"), ("other", "Unrelated")):
+        shared_cloud.client("cloudformation").create_stack(StackName=stack, TemplateBody=TEMPLATE % output)
+        waiter = shared_cloud.client("cloudformation").get_waiter("stack_create_complete")
+        waiter.wait(StackName=stack, WaiterConfig={"Delay": 1})
+    return shared_cloud
 
 
 @pytest.fixture
-def in_cloud(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> LocalCloud:
+def in_cloud(cloud: LocalCloud, aws: LocalCloud) -> LocalCloud:
     """The cloud as this process's AWS."""
-    for name, value in cloud.environment().items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
-    return cloud
+    return aws
 
 
 def test_a_key_is_shown_once_and_listed_without_its_secret(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from openai.types import Batch
 
 from tests.batches.batch_world import BOB, CHAT, BatchWorld, Clock, answer, request_lines
-from tests.batches.fixtures import batch_cloud, clock, world
+from tests.batches.fixtures import clock, world
 
-__all__ = ["batch_cloud", "clock", "world"]
+__all__ = ["clock", "world"]
 
 
 def refused(answer: tuple[int, Any], status: int) -> dict[str, Any]:

@@ -12,15 +12,12 @@ import pytest
 from llm_fleet.gateway.batches_api import routes
 from localcloud.cloud import LocalCloud
 from tests.batches.batch_world import CHAT, FAILED, BatchWorld, answer, request_line, request_lines
-from tests.batches.fixtures import batch_cloud
 from tests.gateway.running_gateway import RunningGateway
-
-__all__ = ["batch_cloud"]
 
 
 @pytest.fixture
-def world(batch_cloud: LocalCloud) -> BatchWorld:
-    return BatchWorld(batch_cloud, time.time)
+def world(aws: LocalCloud) -> BatchWorld:
+    return BatchWorld(time.time)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,9 +18,8 @@ from localcloud.cloud import LocalCloud
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with LocalCloud() as cloud:
-        yield cloud.session().client("cloudwatch", endpoint_url=cloud.endpoint_url)
+def client(shared_cloud: LocalCloud) -> Any:
+    return shared_cloud.client("cloudwatch")
 
 
 class Recorder:

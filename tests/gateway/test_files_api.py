@@ -10,9 +10,9 @@ from openai.types import FileDeleted, FileObject
 from llm_fleet.batches.file_objects import PART_BYTES
 from llm_fleet.gateway import files_api
 from tests.batches.batch_world import BOB, BOUNDARY, FORM_HEADERS, BatchWorld, Clock, form, request_lines
-from tests.batches.fixtures import batch_cloud, clock, world
+from tests.batches.fixtures import clock, world
 
-__all__ = ["batch_cloud", "clock", "world"]
+__all__ = ["clock", "world"]
 
 DAY_S = 86_400
 

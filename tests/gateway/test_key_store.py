@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -20,9 +19,8 @@ from localcloud.cloud import LocalCloud, free_port
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with LocalCloud() as cloud:
-        yield cloud.session().client("dynamodb", endpoint_url=cloud.endpoint_url)
+def client(shared_cloud: LocalCloud) -> Any:
+    return shared_cloud.client("dynamodb")
 
 
 @pytest.fixture

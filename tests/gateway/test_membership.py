@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,10 +30,9 @@ from localcloud.cloud import LocalCloud, free_port
 POOL = "cost_efficient"
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as running:
-        yield running
+@pytest.fixture
+def cloud(shared_cloud: LocalCloud) -> LocalCloud:
+    return shared_cloud
 
 
 def silent_client(service: str) -> Any:

@@ -149,8 +149,8 @@ def test_times_stand_in_histograms_whose_buckets_add_up() -> None:
 def test_nonsense_that_clients_send_makes_no_series() -> None:
     gateway = Gateway()
     for number in range(100):
-        facts = {"path": f"/{number}", "model": f"model {number}", "pool": f"pool {number}"}
-        gateway.meters.note(partial(replace, REFUSED, **facts))
+        refused = replace(REFUSED, path=f"/{number}", model=f"model {number}", pool=f"pool {number}")
+        gateway.meters.note(partial(replace, refused))
     series = gateway.series()
     assert [count for name, count in series.items() if name.startswith("llm_fleet_requests_total")] == [100]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +27,8 @@ WORKER = WorkerEntry(
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with LocalCloud() as cloud:
-        yield cloud.session().client("dynamodb", endpoint_url=cloud.endpoint_url)
+def client(shared_cloud: LocalCloud) -> Any:
+    return shared_cloud.client("dynamodb")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -166,12 +165,10 @@ def test_tasks_that_wake_within_the_same_minute_send_the_same_token(client: Any)
 
 
 @pytest.fixture(scope="module")
-def cloud_client() -> Iterator[Any]:
-    with LocalCloud() as cloud:
-        ec2 = cloud.session().client("ec2", endpoint_url=cloud.endpoint_url)
-        image: Any = {"ImageId": "ami-00000001", "InstanceType": "g6.xlarge"}
-        ec2.create_launch_template(LaunchTemplateName="a-template", LaunchTemplateData=image)
-        yield cloud.session().client("autoscaling", endpoint_url=cloud.endpoint_url)
+def cloud_client(shared_cloud: LocalCloud) -> Any:
+    image: Any = {"ImageId": "ami-00000001", "InstanceType": "g6.xlarge"}
+    shared_cloud.client("ec2").create_launch_template(LaunchTemplateName="to-wake", LaunchTemplateData=image)
+    return shared_cloud.client("autoscaling")
 
 
 @pytest.fixture
@@ -183,7 +180,7 @@ def real_group(cloud_client: Any, request: pytest.FixtureRequest) -> str:
         MaxSize=8,
         DesiredCapacity=0,
         AvailabilityZones=["us-east-1a"],
-        LaunchTemplate={"LaunchTemplateName": "a-template", "Version": "$Latest"},
+        LaunchTemplate={"LaunchTemplateName": "to-wake", "Version": "$Latest"},
     )
     return name
 

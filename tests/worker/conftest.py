@@ -1,4 +1,4 @@
-"""One local cloud for all worker tests; each test has queues, tables and buckets of its own in it."""
+"""Each test has queues, tables and buckets of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from tests.worker.autoscaling_stand_in import AutoScalingStandIn
 from tests.worker.world import EngineProcess, World
 
 
-@pytest.fixture(scope="session")
-def worker_cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
 @pytest.fixture
 def engine() -> Iterator[EngineProcess]:
     process = EngineProcess()
@@ -26,8 +20,8 @@ def engine() -> Iterator[EngineProcess]:
 
 
 @pytest.fixture
-def world(worker_cloud: LocalCloud, tmp_path: Path) -> World:
-    world = World(worker_cloud, tmp_path)
+def world(shared_cloud: LocalCloud, tmp_path: Path) -> World:
+    world = World(shared_cloud, tmp_path)
     world.batch()
     return world
 
