@@ -166,6 +166,8 @@ class Balancer:
         preferred: _Place | None = None
         best_score = 0
         bound = 0.0
+        if len(known.serving) == 1:
+            affinity = None  # nothing to prefer
         if affinity is not None and known.serving:
             outstanding = sum([place.tokens for place in known.serving])
             bound = affine.bound_tokens(outstanding, len(known.serving), tokens)

@@ -73,30 +73,57 @@ class Relays:
 class Exchange:
     """The holder of a call from its route to the end of its answer. Every path out of it gives the lease back."""
 
-    # Defaults of the class, not stores of every instance: most of them stay as they are.
-    pool = role = reason = worker_id = ""
-    attempts = 0
-    leased_at: float | None = None
-    first_at: float | None = None
-    """When the first piece of the answer's body came."""
-    events = 0
-    """Events of the stream, to estimate tokens by where the engine tells no usage."""
-    usage: tuple[int, int] | None = None
-    """Prompt and completion tokens, as the engine told them."""
-    _lease: Lease | None = None
-    _ticket: Ticket | None = None
-    _connecting: asyncio.Task[None] | None = None
-    _connection: EngineConnection | None = None
-    _tried: tuple[Engine, ...] = ()
-    _gathered: bytes | bytearray = b""
-    _streams = _begun = _paused = False
-    _held = _last = _usage_from = b""
-    _last_at = 0.0
+    # Slots, and every one stored at once: a default of the class would be looked up the slow way at each reading.
+    __slots__ = (
+        "_begun",
+        "_call",
+        "_connecting",
+        "_connection",
+        "_gathered",
+        "_held",
+        "_last",
+        "_last_at",
+        "_lease",
+        "_paused",
+        "_relays",
+        "_streams",
+        "_ticket",
+        "_tried",
+        "_usage_from",
+        "attempts",
+        "events",
+        "first_at",
+        "leased_at",
+        "pool",
+        "reason",
+        "role",
+        "usage",
+        "wanted",
+        "worker_id",
+    )
 
     def __init__(self, call: Call, wanted: Wanted, relays: Relays) -> None:
         self._call = call
         self._relays = relays
         self.wanted = wanted
+        self.pool = self.role = self.reason = self.worker_id = ""
+        self.attempts = 0
+        self.leased_at: float | None = None
+        self.first_at: float | None = None
+        """When the first piece of the answer's body came."""
+        self.events = 0
+        """Events of the stream, to estimate tokens by where the engine tells no usage."""
+        self.usage: tuple[int, int] | None = None
+        """Prompt and completion tokens, as the engine told them."""
+        self._lease: Lease | None = None
+        self._ticket: Ticket | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._connection: EngineConnection | None = None
+        self._tried: tuple[Engine, ...] = ()
+        self._gathered: bytes | bytearray = b""
+        self._streams = self._begun = self._paused = False
+        self._held = self._last = self._usage_from = b""
+        self._last_at = 0.0
 
     # A place.
 
@@ -278,7 +305,7 @@ class Exchange:
             return
         if status < 500:
             lease.alive()
-        if self._may_stream(connection):
+        if self.wanted.stream and self._may_stream(connection):
             if self._held or not piece.endswith(b"\n\n"):
                 piece = self._whole_events(piece, complete)
             if piece or complete:
@@ -286,7 +313,7 @@ class Exchange:
                 self._begin_stream(connection, piece, complete)
             return
         limits = self._relays.limits
-        if not self._gathered:
+        if not self._gathered:  # and mostly the whole answer comes in this one piece
             self._gathered = piece
         else:
             self._gathered = bytearray(self._gathered) if isinstance(self._gathered, bytes) else self._gathered

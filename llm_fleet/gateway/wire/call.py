@@ -31,6 +31,7 @@ CLIENT_LEFT = 499
 """Status in log and meters of a call whose client left before its answer was whole."""
 
 Step = Callable[["Call"], object]
+_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Holder(Protocol):
@@ -60,30 +61,64 @@ class Holder(Protocol):
 class Call:
     """One request. Made by the connection as the head comes in; header names are in lower case."""
 
-    # Defaults of the class, not stores of every instance: most of them stay as they are.
-    target = b""
-    method = path = query = request_id = error_code = ""
-    accepted_at = ended_at = 0.0
-    keep_alive = True
-    http_1_0 = complete = awaits_body = answered = _head_written = False
-    body: bytes | bytearray = b""
-    body_bytes = buffered_bytes = bytes_out = status = 0
-    admitted_tokens = 0
-    """Taken of the key's limit, to be settled at the end."""
-    sink: Callable[[bytes], None] | None = None
-    holder: Holder | None = None
-    place: Place | None = None
-    parameters: Mapping[str, str] = MappingProxyType({})
-    key: ApiKey | None = None
-    wanted: Wanted | None = None
-    exchange: Exchange | None = None
-    when_ended: Callable[[Call], None] | None = None
+    # Slots, and every one stored at once: a default of the class would be looked up the slow way at each reading.
+    __slots__ = (
+        "_head_written",
+        "_steps",
+        "accepted_at",
+        "admitted_tokens",
+        "answered",
+        "awaits_body",
+        "body",
+        "body_bytes",
+        "buffered_bytes",
+        "bytes_out",
+        "complete",
+        "connection",
+        "ended_at",
+        "error_code",
+        "exchange",
+        "headers",
+        "holder",
+        "http_1_0",
+        "keep_alive",
+        "key",
+        "max_body_bytes",
+        "method",
+        "parameters",
+        "path",
+        "place",
+        "query",
+        "request_id",
+        "sink",
+        "status",
+        "target",
+        "wanted",
+        "when_ended",
+    )
 
     def __init__(self, connection: Connection, steps: tuple[Step, ...], max_body_bytes: int) -> None:
         self.connection = connection
         self._steps = iter(steps)
+        self.target = b""
         self.headers: dict[bytes, bytes] = {}
+        self.method = self.path = self.query = self.request_id = self.error_code = ""
+        self.parameters: Mapping[str, str] = _NO_PARAMETERS
+        self.accepted_at = self.ended_at = 0.0
+        self.keep_alive = True
+        self.http_1_0 = self.complete = self.awaits_body = self.answered = self._head_written = False
+        self.body: bytes | bytearray = b""
         self.max_body_bytes = max_body_bytes
+        self.body_bytes = self.buffered_bytes = self.bytes_out = self.status = 0
+        self.admitted_tokens = 0
+        """Taken of the key's limit, to be settled at the end."""
+        self.sink: Callable[[bytes], None] | None = None
+        self.holder: Holder | None = None
+        self.place: Place | None = None
+        self.key: ApiKey | None = None
+        self.wanted: Wanted | None = None
+        self.exchange: Exchange | None = None
+        self.when_ended: Callable[[Call], None] | None = None
 
     def proceed(self) -> None:
         """Go on with the next step, until one keeps the call or refuses it."""
