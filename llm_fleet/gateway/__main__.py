@@ -12,6 +12,7 @@ import signal
 import sys
 
 import uvloop
+from botocore.exceptions import BotoCoreError, ClientError
 
 from llm_fleet.aws import client
 from llm_fleet.cloudwatch import Publisher
@@ -75,7 +76,10 @@ async def _run(settings: GatewaySettings, host: str, port: int, with_clerk: bool
     membership = Membership(
         settings, secrets.token_hex(8), registry, sqs, balancer, room, limits, waker, publisher, log
     )
-    await membership.read_workers()  # before the first request: else it would find every pool empty
+    try:
+        await membership.read_workers()  # before the first request: else it would find every pool empty
+    except (ClientError, BotoCoreError) as error:
+        raise NotThereError(f"registry table {settings.registry_table}: its workers cannot be read: {error}") from error
     parts = Parts(keys, limits, balancer, room, waker, meters, batches_api.routes(settings))
     gateway = Gateway(settings, parts)
     clerk = ClerkProcess(log)
