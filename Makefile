@@ -10,7 +10,7 @@ PY := .venv/bin/python
 COMPILE = uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 BENCHES := $(filter-out bench-_%,$(patsubst bench/%.py,bench-%,$(sort $(wildcard bench/*.py))))
 
-.PHONY: help setup demo test lint soak snapshots synth bench accept-replacement lock clean
+.PHONY: help setup demo test lint calibrate soak snapshots synth bench accept-replacement lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: setup ## Check format, lint and types
 	@ruff check .
 	@pyright
 	@pyright --project localcloud/emulator
+
+calibrate: setup ## Fit the sizing model to configs/benchmarks/points.csv and write configs/catalog/calibration.yaml
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m llm_fleet.calibration
 
 soak: setup ## Run the long proofs: a million requests, memory and latency watched
 	@$(PY) -m pytest -q tests/proof -m soak --soak

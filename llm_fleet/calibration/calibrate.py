@@ -1,0 +1,162 @@
+"""The whole calibration: points -> coefficients, widths from cross-validation, evidence -> one file, and its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llm_fleet.calibration.crossval import held_out
+from llm_fleet.calibration.fit import Fitted, Residuals, fit, predicted, residuals_of
+from llm_fleet.calibration.points import Point, read_points
+from llm_fleet.calibration.predict import Prediction, predict
+from llm_fleet.calibration.setups import Batch, Resolver, batch_of
+from llm_fleet.calibration.whole_file import write_whole
+from llm_fleet.calibration.write import calibration_text
+from llm_fleet.documents import CONFIGS
+from llm_fleet.errors import InputError
+from llm_fleet.sizing.coefficient_file import PATH
+from llm_fleet.sizing.coefficients import Floats
+from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points
+from llm_fleet.sizing.interval import Widths, evidence_word, fitted_widths
+
+POINTS = CONFIGS / "benchmarks" / "points.csv"
+FOLDS = {"source": 10, "model": 8}
+"""Groups of sources and of models that are held out in turn."""
+TTFT = 3
+"""Kind of a comparison of times to first token."""
+
+
+def fold_key(point: Point, by: str) -> str:
+    """What a point is held out with: its source, or its model."""
+    return point.source_id if by == "source" else point.model_card or point.model
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """The state of one calibration."""
+
+    points: Sequence[Point | None]
+    batch: Batch
+    compared: Residuals
+    fitted: Fitted
+
+    def errors(self, found: Prediction) -> Floats:
+        """Logarithm of predicted over measured of each comparison."""
+        return np.log(predicted(self.batch, found, self.compared) / self.compared.measured)
+
+    def point(self, comparison: int) -> Point:
+        """The point of a comparison."""
+        point = self.points[self.batch.indices[int(self.compared.rows[comparison])]]
+        assert point is not None
+        return point
+
+
+def fit_points(path: Path = POINTS) -> Calibrating:
+    """Reads and fits.
+
+    Raises:
+        InputError: bad rows, or a coefficient at the edge of its physical range.
+    """
+    table = read_points(path)
+    if table.problems:
+        raise InputError(table.problems.values())
+    points = [None if point is None or point.left_out else point for point in table.points]
+    batch, _ = batch_of(points, Resolver())
+    compared = residuals_of(batch, points)
+    return Calibrating(points, batch, compared, fit(batch, compared))
+
+
+def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
+    """Fit, cross-validate, write; the returned text is the table of errors."""
+    state = fit_points(points)
+    inside = predict(state.batch, state.fitted.coefficients.rates(state.batch.levels))
+    held = {
+        by: held_out(
+            state.points, ["" if p is None else fold_key(p, by) for p in state.points], state.batch, state.fitted, most
+        )
+        for by, most in FOLDS.items()
+    }
+    evidence = count_evidence(state.batch.row_setups())
+    widths = _widths(state, held, evidence)
+    recorded = {
+        **_recorded("in_sample", state, state.errors(inside)),
+        **{
+            name: value
+            for by, found in held.items()
+            for name, value in _recorded(f"held_out_by_{by}", state, state.errors(found)).items()
+        },
+    }
+    write_whole(out, calibration_text(state.fitted, state.batch, state.compared, widths, evidence, recorded))
+    return "\n".join(f"{name:44}{value:10.4g}" for name, value in recorded.items())
+
+
+def _recorded(name: str, state: Calibrating, errors: Floats) -> dict[str, float]:
+    """Median and 90th percentile of the absolute percentage error, of what the issue judges."""
+    off = np.abs(np.exp(errors) - 1)
+    groups: dict[str, Callable[[Point, bool, bool], bool]] = {
+        "gpu": lambda p, neuron, ttft: not ttft and not neuron and served(p),
+        "neuron": lambda p, neuron, ttft: not ttft and neuron and p.mode in ONE_LOAD,
+        "offline": lambda p, neuron, ttft: not ttft and p.mode == "offline_throughput",
+        "ttft_low_load": lambda p, neuron, ttft: ttft and not neuron and served(p) and (p.concurrency or 1) <= 4,
+    }
+    found: dict[str, float] = {}
+    rows = range(len(errors))
+    setups = state.batch.row_setups()
+    neuron = [setups[row].device.neuron for row in map(int, state.compared.rows)]
+    for group, belongs in groups.items():
+        mine = [off[i] for i in rows if belongs(state.point(i), neuron[i], bool(state.compared.kinds[i] == TTFT))]
+        found[f"{name}_{group}_rows"] = len(mine)
+        found[f"{name}_{group}_median"] = float(np.median(mine)) if mine else float("nan")
+        found[f"{name}_{group}_p90"] = float(np.quantile(mine, 0.9)) if mine else float("nan")
+    return found
+
+
+ONE_LOAD = ("single_stream", "fixed_concurrency")
+"""Modes with a known number of requests in flight."""
+SERVED = ("vllm", "sglang", "tensorrt-llm")
+"""Engines whose single streams and fixed concurrencies are judged first."""
+
+
+def served(point: Point) -> bool:
+    """Whether a point is of the engines and modes that are judged first."""
+    return point.engine in SERVED and point.mode in ONE_LOAD
+
+
+def _widths(state: Calibrating, held: Mapping[str, Prediction], evidence: Counts) -> Widths:
+    """Widths from what was held out by source and by model together. What a held-out row could still lean on is counted
+    as its evidence: by source, the points of other sources; by model, those of other models.
+    """
+    main = np.flatnonzero(state.compared.kinds != TTFT)
+    errors: list[Floats] = []
+    rows: dict[str, list[str]] = {name: [] for name in Widths.FACTORS}
+    setups = state.batch.row_setups()
+    for by, found in held.items():
+        errors.append(state.errors(found)[main])
+        left = _evidence_without(state, by, evidence)
+        for place in map(int, main):
+            setup = setups[int(state.compared.rows[place])]
+            rows["engine"].append(setup.engine)
+            rows["architecture"].append(setup.device.architecture)
+            rows["mode"].append(state.point(place).mode)
+            rows["evidence"].append(evidence_word(left[place]))
+    both = np.concatenate(errors)
+    weights = np.tile(state.compared.weights[main], len(held))
+    return fitted_widths(both, weights, rows)
+
+
+def _evidence_without(state: Calibrating, by: str, evidence: Counts) -> list[int]:
+    """Of each comparison, the alike points outside its own fold key."""
+    setups = state.batch.row_setups()
+    points = [state.points[index] for index in state.batch.indices]
+    keys = [fold_key(point, by) if point else "" for point in points]
+    own = {
+        key: count_evidence(setup for setup, mine in zip(setups, keys, strict=True) if mine == key) for key in set(keys)
+    }
+    known: dict[tuple[int, str], int] = {}
+    for setup, key in zip(setups, keys, strict=True):
+        if (id(setup), key) not in known:
+            known[id(setup), key] = evidence_points(evidence, setup) - evidence_points(own[key], setup)
+    return [known[id(setups[row]), keys[row]] for row in map(int, state.compared.rows)]

@@ -1,0 +1,243 @@
+"""What the planner and `llm-fleet estimate` ask: the service of a configuration, how sure that is, and the largest load
+that keeps the marks.
+
+    setup = setup_on(card, "bf16", load_catalog().instance_types["g6e.12xlarge"], tensor_parallel=4)
+    found = forecast(setup, Shape(1024, 256), concurrency=16)
+    most = goodput(setup, Shape(1024, 256), Marks(ttft_ms=2000, tpot_ms=50), cautious=True)
+
+Setups may be many: forecasts() and goodputs() take lists and cost little more than one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from llm_fleet.catalog import InstanceType
+from llm_fleet.models.card import ModelCard
+from llm_fleet.sizing.case import NEWEST_MINOR, Setup, arrays_of, level_rows, levels, load_of, newer_fives, work_of
+from llm_fleet.sizing.coefficient_file import calibration
+from llm_fleet.sizing.coefficients import Floats
+from llm_fleet.sizing.device import Device, devices
+from llm_fleet.sizing.evidence import evidence_points
+from llm_fleet.sizing.interval import evidence_word
+from llm_fleet.sizing.layout import cache_room_bytes, resolve
+from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, steady_state
+from llm_fleet.sizing.step_time import Rates, Work
+from llm_fleet.sizing.traits import model_traits
+
+BISECTIONS = 24
+MODE = "fixed_concurrency"
+"""Mode whose width a forecast of a serving pool takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Mean tokens of a request."""
+
+    input_tokens: float
+    output_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a request must keep. Infinity: no mark."""
+
+    ttft_ms: float = math.inf
+    tpot_ms: float = math.inf
+    end_to_end_ms: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The service of one configuration. Rates are of the whole instance; low and high hold about 80 % of like cases."""
+
+    concurrency: float
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    ttft_ms: float
+    tpot_ms: float
+    width: float
+    """Factor: low is value / width, high is value x width."""
+    room: float
+    """Requests whose caches fit at once on the whole instance."""
+    evidence_points: int
+    """Measured points of the same accelerator, engine class and weight format, near in size."""
+
+    @property
+    def low_output_tokens_per_s(self) -> float:
+        """A rate that about nine in ten like cases exceed."""
+        return self.output_tokens_per_s / self.width
+
+    @property
+    def high_output_tokens_per_s(self) -> float:
+        """A rate that about one in ten like cases exceeds."""
+        return self.output_tokens_per_s * self.width
+
+    @property
+    def low_tpot_ms(self) -> float:
+        """The fast end."""
+        return self.tpot_ms / self.width
+
+    @property
+    def high_tpot_ms(self) -> float:
+        """The slow end."""
+        return self.tpot_ms * self.width
+
+
+def device_of(kind: InstanceType) -> Device | None:
+    """The device of an instance type, or the slice of one that it carries; None where nothing is known of it."""
+    whole = devices().get(kind.accelerator)
+    if whole is None or kind.device_fraction == 1:
+        return whole
+    share = kind.device_fraction
+    return replace(
+        whole,
+        memory_gib=whole.memory_gib * share,
+        bandwidth_gb_per_s=whole.bandwidth_gb_per_s * share,
+        tflops_16=whole.tflops_16 * share,
+        tflops_8=whole.tflops_8 * share,
+        tops_int8=whole.tops_int8 * share,
+        tflops_4=whole.tflops_4 * share,
+    )
+
+
+def setup_on(
+    card: ModelCard,
+    precision: str,
+    kind: InstanceType,
+    tensor_parallel: float | None = None,
+    kv_bytes_per_element: float = 2.0,
+    most_running: float = 0.0,
+    devices_used: float | None = None,
+) -> Setup:
+    """A model on an instance type with the engine that this kit runs there (today's vLLM, on Neuron through NxD).
+
+    `tensor_parallel` counts addressable devices (NeuronCores on Neuron); without it the smallest degree that holds the
+    model, and replicas on the rest. Whether it fits is cache_room_bytes(...) > 0: see `refusal`.
+
+    Raises:
+        KeyError: an unknown precision, or an accelerator that nothing is known of.
+    """
+    device = device_of(kind)
+    if device is None:
+        raise KeyError(kind.accelerator)
+    traits = model_traits(card, precision, kv_bytes_per_element)
+    layout = resolve(traits, device, devices_used or float(kind.devices), tensor_parallel, None, None, None)
+    engine = "neuron" if device.neuron else "vllm"
+    newer = newer_fives("vllm", f"0.{NEWEST_MINOR}", engine)
+    return Setup(traits, device, layout, engine, newer, most_running, most_running if device.neuron else 0.0)
+
+
+def refusal(setup: Setup, shape: Shape) -> str:
+    """Why a configuration cannot serve one request of this shape, or an empty text."""
+    room = cache_room_bytes(setup.traits, setup.device, setup.layout)
+    degree, gib = setup.layout.tensor_parallel, 2**30
+    where = f"{degree:g} x {setup.device.name}{' core' if setup.device.neuron else ''}"
+    if room <= 0:
+        weights = setup.traits.weight_bytes / gib
+        return f"does not fit: {weights:.1f} GiB of weights on {where}, {-room / gib:.1f} GiB too much on each"
+    work, load, _ = _arrays([setup], [shape], [1.0])
+    fitting = float(room_for_sequences(work, load)[0])
+    if fitting < 1:
+        tokens = shape.input_tokens + shape.output_tokens
+        return (
+            f"does not fit: the cache of one request of {tokens:g} tokens needs {1 / fitting:.1f} times the room left"
+        )
+    return ""
+
+
+def forecasts(setups: Sequence[Setup], shapes: Sequence[Shape], concurrency: Sequence[float]) -> list[Forecast]:
+    """The service of each setup at its concurrency (nan: everything at once)."""
+    work, load, rates = _arrays(setups, shapes, concurrency)
+    return _forecasts(setups, steady_state(work, rates, load), load)
+
+
+def forecast(
+    setup: Setup, shape: Shape, concurrency: float | None = None, requests_per_s: float | None = None
+) -> Forecast:
+    """The service of one setup at a concurrency, at a rate, or (neither given) with everything submitted at once."""
+    if requests_per_s is None:
+        return forecasts([setup], [shape], [math.nan if concurrency is None else concurrency])[0]
+    work, load, rates = _arrays([setup], [shape], [1.0])
+    found = at_rate(work, rates, load, np.array([requests_per_s]))
+    return _forecasts([setup], found, load)[0]
+
+
+def goodputs(
+    setups: Sequence[Setup], shapes: Sequence[Shape], marks: Sequence[Marks], cautious: bool = True
+) -> list[Forecast | None]:
+    """The largest load of each setup that keeps its marks; None where one request alone misses one. Cautious: the marks
+    must hold at the slow end of the interval; the forecast itself stays the typical one.
+    """
+    work, load, rates = _arrays(setups, shapes, [1.0] * len(setups))
+    load = replace(load, opening=np.zeros_like(load.opening))
+    width = np.exp(_half_widths(setups)) if cautious else np.ones(len(setups))
+    limits = [np.array([getattr(mark, name) for mark in marks]) for name in ("ttft_ms", "tpot_ms", "end_to_end_ms")]
+
+    def keeps(concurrency: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        found = steady_state(work, rates, replace(load, concurrency=concurrency))
+        ttft, tpot = found.ttft_s * 1e3 * width, found.tpot_s * 1e3 * width
+        whole = ttft + tpot * np.maximum(load.output_tokens - 1, 0)
+        return (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2])
+
+    engines = load.replicas * work.attention_ranks
+    most = np.floor(np.minimum(room_for_sequences(work, load), load.most_running / work.attention_ranks)) * engines
+    low, high = np.ones_like(most), np.maximum(most, 1.0)
+    alone = keeps(low) & (most >= 1)
+    for _ in range(BISECTIONS):
+        middle = np.ceil((low + high) / 2)
+        good = keeps(middle)
+        low, high = np.where(good, middle, low), np.where(good, high, np.maximum(middle - 1, low))
+    load = replace(load, concurrency=low)
+    found = _forecasts(setups, steady_state(work, rates, load), load)
+    return [one if possible else None for one, possible in zip(found, alone, strict=True)]
+
+
+def goodput(setup: Setup, shape: Shape, marks: Marks, cautious: bool = True) -> Forecast | None:
+    """goodputs() of one setup."""
+    return goodputs([setup], [shape], [marks], cautious)[0]
+
+
+def _arrays(setups: Sequence[Setup], shapes: Sequence[Shape], concurrency: Sequence[float]) -> tuple[Work, Load, Rates]:
+    columns = arrays_of(setups)
+    inputs = np.array([max(shape.input_tokens, 1.0) for shape in shapes])
+    outputs = np.array([max(shape.output_tokens, 1.0) for shape in shapes])
+    load = load_of(columns, np.array(concurrency, dtype=np.float64), inputs, outputs)
+    return work_of(columns), load, calibration().coefficients.rates(level_rows(setups, levels()))
+
+
+def _half_widths(setups: Sequence[Setup]) -> Floats:
+    known = calibration()
+    return known.widths.half(
+        {
+            "engine": [setup.engine for setup in setups],
+            "architecture": [setup.device.architecture for setup in setups],
+            "mode": [MODE] * len(setups),
+            "evidence": [evidence_word(evidence_points(known.evidence, setup)) for setup in setups],
+        }
+    )
+
+
+def _forecasts(setups: Sequence[Setup], found: Service, load: Load) -> list[Forecast]:
+    evidence = calibration().evidence
+    widths = np.exp(_half_widths(setups))
+    total = (load.input_tokens + load.output_tokens) / load.output_tokens
+    return [
+        Forecast(
+            concurrency=float(found.running[i]),
+            requests_per_s=float(found.requests_per_s[i]),
+            output_tokens_per_s=float(found.output_tokens_per_s[i]),
+            total_tokens_per_s=float(found.output_tokens_per_s[i] * total[i]),
+            ttft_ms=float(found.ttft_s[i]) * 1e3,
+            tpot_ms=float(found.tpot_s[i]) * 1e3,
+            width=float(widths[i]),
+            room=float(found.room[i]),
+            evidence_points=evidence_points(evidence, setup),
+        )
+        for i, setup in enumerate(setups)
+    ]
