@@ -68,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="check the catalogue's files against each other", allow_abbrev=False)
     verify.set_defaults(run=_catalog_verify)
 
+    _add_estimate(
+        commands.add_parser("estimate", help="speed and memory of a model on an instance type", allow_abbrev=False)
+    )
+    validate = commands.add_parser("validate", help="predictions held against measured points", allow_abbrev=False)
+    validate.add_argument("--points", required=True, metavar="FILE", help="a CSV file of measured points")
+    validate.add_argument("--json", action="store_true", help="print the table as JSON")
+    validate.add_argument("--plot", metavar="FILE", help="draw measured against predicted (png)")
+    validate.set_defaults(run=_validate)
+
     dev = commands.add_parser(
         "dev", help="serve a pattern on this machine: gateway, worker, small engine", allow_abbrev=False
     )
@@ -77,6 +86,23 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_keys(commands.add_parser("keys", help="API keys of a deployed pattern", allow_abbrev=False))
     return parser
+
+
+def _add_estimate(estimate: argparse.ArgumentParser) -> None:
+    estimate.add_argument("--model", metavar="NAME", help="as in a pattern, or a path to a config.json")
+    estimate.add_argument("--instance", metavar="TYPE", help="for example g6e.12xlarge")
+    estimate.add_argument(
+        "--tp", metavar="N", help="tensor parallel degree; default: the smallest that holds the model"
+    )
+    estimate.add_argument("--precision", metavar="WORD", help="default: of the model's own weights")
+    estimate.add_argument("--input", metavar="TOKENS", default="1024", help="of a request; default 1024")
+    estimate.add_argument("--output", metavar="TOKENS", default="256", help="of an answer; default 256")
+    estimate.add_argument("--concurrency", metavar="N", help="requests in flight on the instance; default 1")
+    estimate.add_argument("--rate", metavar="R", help="requests per second, in place of --concurrency")
+    estimate.add_argument("--json", action="store_true", help="print the answer as JSON")
+    estimate.add_argument("--points", metavar="FILE", help="predict every row of a CSV file instead; needs -o")
+    estimate.add_argument("-o", "--out", metavar="FILE", help="where the rows with their predictions go")
+    estimate.set_defaults(run=_estimate)
 
 
 def _add_keys(keys: argparse.ArgumentParser) -> None:
@@ -143,6 +169,33 @@ def _catalog_verify(parsed: argparse.Namespace) -> int:
 
     text, code = catalog.verify_text()
     print(text)
+    return code
+
+
+def _estimate(parsed: argparse.Namespace) -> int:
+    from llm_fleet.cli import estimate
+
+    if parsed.points or parsed.out:
+        if not (parsed.points and parsed.out):
+            raise InputError(Problem("llm-fleet estimate", "--points FILE and -o FILE go together: give both"))
+        text, code = estimate.points(parsed.points, parsed.out)
+        print(text)
+        return code
+    lengths = (parsed.input, parsed.output)
+    wanted = estimate.Wanted(
+        *(parsed.model, parsed.instance, parsed.tp, parsed.precision), *lengths, parsed.concurrency, parsed.rate
+    )
+    print(estimate.single(wanted, parsed.json))
+    return 0
+
+
+def _validate(parsed: argparse.Namespace) -> int:
+    from llm_fleet.cli import validate
+
+    text, problems, code = validate.validate(parsed.points, parsed.json, parsed.plot)
+    print(text)
+    if problems:
+        print(problems, file=sys.stderr)
     return code
 
 
