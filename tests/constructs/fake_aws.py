@@ -64,7 +64,9 @@ def put(path: Path) -> None:
         if given("--if-match") and (not path.exists() or etag(path) != option("--if-match")):
             fail("(PreconditionFailed) when calling the PutObject operation")
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(option("--body"), path)
+        draft = path.parent / f".{path.name}.draft"
+        shutil.copyfile(option("--body"), draft)
+        os.replace(draft, path)  # nobody ever reads half an object
         print(json.dumps({"ETag": etag(path)}))
 
 

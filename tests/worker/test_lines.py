@@ -21,9 +21,9 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(worker_cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(shared_cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder: Path = tmp_path_factory.mktemp("lines")
-    world, engine = World(worker_cloud, folder), EngineProcess()
+    world, engine = World(shared_cloud, folder), EngineProcess()
     world.batch()
     with world.worker(world.settings(engine.port, worker={"answer_timeout_s": 5})) as worker:
         worker.until("serving")
