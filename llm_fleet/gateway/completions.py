@@ -103,12 +103,11 @@ def read(
         ApiError: 400 naming what is wrong with it; 404 where the model is not served.
     """
     try:
-        facts = orjson.loads(body)
+        facts: dict[str, Any] = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"The body is no valid JSON: {str(error)[:200]}.", "invalid_json") from None
-    if not isinstance(facts, dict):
+    if type(facts) is not dict:
         raise ApiError(400, "The body must be a JSON object.", "invalid_json")
-    facts = cast("dict[str, Any]", facts)
     name = facts.get("model")
     model = models.get(name) if isinstance(name, str) else None
     if model is None:

@@ -69,14 +69,15 @@ def estimate(path: str, body: Mapping[str, Any], messages_bytes: int | None = No
     return TokenEstimate(prompt_tokens, _maximum(body))
 
 
-def plain_chat(messages: object) -> int | None:
+def plain_chat(messages: Any) -> int | None:
     """Bytes of text in messages that all are a role and a text: nearly every chat, and counted at a fifth of the cost.
     None for messages of any other kind, and for none at all.
     """
-    if type(messages) is not list or not messages:
+    chat: list[dict[str, object]] = messages
+    if type(chat) is not list or not chat:
         return None
     size = 0
-    for message in cast("list[dict[str, object]]", messages):
+    for message in chat:
         if type(message) is not dict or len(message) != 2:
             return None
         content = message.get("content")
