@@ -43,8 +43,8 @@ def scatter(rows: Sequence[Scored], path: Path) -> None:
             ends = [min(row.measured for row in mine), max(row.measured for row in mine)]
             axes.fill_between(ends, [v / 1.35 for v in ends], [v * 1.35 for v in ends], color="0.85", zorder=0)
             axes.plot(ends, ends, color="0.4", lw=0.8)
+            axes.legend(fontsize=5, ncols=2, markerscale=2)
         axes.set(xscale="log", yscale="log", title=title, xlabel="measured", ylabel="predicted")
-        axes.legend(fontsize=5, ncols=2, markerscale=2)
     image = io.BytesIO()
     figure.savefig(image, format=path.suffix.lstrip(".") or "png", metadata={"Software": None})
     write_whole(path, image.getvalue())

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from llm_fleet.calibration.setups import Batch
 from llm_fleet.sizing.coefficients import Floats
-from llm_fleet.sizing.service import Load, Service, at_rate, steady_state
-from llm_fleet.sizing.step_time import Work
+from llm_fleet.sizing.service import Load, Service, at_rate, rows_of, steady_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +24,13 @@ class Prediction:
     """Requests that memory would let run at once."""
 
 
-def _rows(
-    work: Work, load: Load, rates: Mapping[str, Floats], places: npt.NDArray[np.intp]
-) -> tuple[Work, Load, dict[str, Floats]]:
-    taken_work = Work(**{f.name: getattr(work, f.name)[places] for f in fields(Work)})
-    taken_load = Load(**{f.name: getattr(load, f.name)[places] for f in fields(Load)})
-    return taken_work, taken_load, {name: values[places] for name, values in rates.items()}
-
-
 def predict(batch: Batch, rates: Mapping[str, Floats]) -> Prediction:
     """The service of every row: at its rate where it has one, else at its concurrency."""
     found = steady_state(batch.work, rates, batch.load)
     timed = np.flatnonzero(~np.isnan(batch.rates_per_s))
     if len(timed):
-        work, load, taken = _rows(batch.work, batch.load, rates, timed)
-        at = at_rate(work, taken, load, batch.rates_per_s[timed])
+        taken = {name: values[timed] for name, values in rates.items()}
+        at = at_rate(rows_of(batch.work, timed), taken, rows_of(batch.load, timed), batch.rates_per_s[timed])
         for name in ("tpot_s", "ttft_s", "output_tokens_per_s", "requests_per_s"):
             getattr(found, name)[timed] = getattr(at, name)
     result = _in_units(found, batch.load)

@@ -186,8 +186,11 @@ def _numbers(setup: Setup) -> dict[str, float]:
     }
 
 
+KEPT = ("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes")
+"""What a setup says of the load."""
 LARGE_GIB = 70
-"""From this memory on vLLM takes chunks of 8,192 prompt tokens and 1,024 sequences, below it 2,048 and 256."""
+"""From this memory on vLLM takes chunks of 8,192 prompt tokens (2,048 on A100) and 1,024 sequences, below it 2,048
+and 256."""
 
 
 def default_most_running(setup: Setup) -> float:
@@ -201,13 +204,15 @@ def default_most_running(setup: Setup) -> float:
 
 def default_chunk_tokens(setup: Setup) -> float:
     """Prompt tokens that one step carries at most."""
-    return 8192.0 if setup.device.memory_gib > LARGE_GIB else 2048.0
+    large = setup.device.memory_gib > LARGE_GIB and setup.device.architecture != "ampere"
+    return 8192.0 if large else 2048.0
 
 
 def arrays_of(setups: Sequence[Setup]) -> dict[str, Floats]:
     """The numbers of many setups, one array a name."""
     rows = [_numbers(setup) for setup in setups]
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in (rows[0] if rows else {})}
+    names = dict.fromkeys((*Work.__dataclass_fields__, *KEPT))
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 
 def work_of(columns: Mapping[str, Floats]) -> Work:
@@ -217,5 +222,4 @@ def work_of(columns: Mapping[str, Floats]) -> Work:
 
 def load_of(columns: Mapping[str, Floats], concurrency: Floats, inputs: Floats, outputs: Floats) -> Load:
     """The part that the service takes, with what is asked."""
-    kept = ("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes")
-    return Load(concurrency, inputs, outputs, **{name: columns[name] for name in kept})
+    return Load(concurrency, inputs, outputs, **{name: columns[name] for name in KEPT})

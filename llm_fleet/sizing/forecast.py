@@ -25,11 +25,12 @@ from llm_fleet.sizing.device import Device, devices
 from llm_fleet.sizing.evidence import evidence_points
 from llm_fleet.sizing.interval import evidence_word
 from llm_fleet.sizing.layout import cache_room_bytes, resolve
-from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, steady_state
+from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, rows_of, steady_state
 from llm_fleet.sizing.step_time import Rates, Work
 from llm_fleet.sizing.traits import model_traits
 
-BISECTIONS = 24
+LOADS = np.unique(np.rint(1.1 ** np.arange(0, 104)))
+"""Requests in flight that a search for the best load tries: every number up to 10, then tenth by tenth to 18,000."""
 MODE = "fixed_concurrency"
 """Mode whose width a forecast of a serving pool takes."""
 
@@ -171,31 +172,26 @@ def forecast(
 def goodputs(
     setups: Sequence[Setup], shapes: Sequence[Shape], marks: Sequence[Marks], cautious: bool = True
 ) -> list[Forecast | None]:
-    """The largest load of each setup that keeps its marks; None where one request alone misses one. Cautious: the marks
-    must hold at the slow end of the interval; the forecast itself stays the typical one.
+    """The load of each setup that gives most requests per second and keeps its marks; None where no load does.
+    Cautious: the marks must hold at the slow end of the interval; the forecast itself stays the typical one.
     """
     work, load, rates = _arrays(setups, shapes, [1.0] * len(setups))
-    load = replace(load, opening=np.zeros_like(load.opening))
-    width = np.exp(_half_widths(setups)) if cautious else np.ones(len(setups))
-    limits = [np.array([getattr(mark, name) for mark in marks]) for name in ("ttft_ms", "tpot_ms", "end_to_end_ms")]
-
-    def keeps(concurrency: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        found = steady_state(work, rates, replace(load, concurrency=concurrency))
-        ttft, tpot = found.ttft_s * 1e3 * width, found.tpot_s * 1e3 * width
-        whole = ttft + tpot * np.maximum(load.output_tokens - 1, 0)
-        return (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2])
-
     engines = load.replicas * work.attention_ranks
     most = np.floor(np.minimum(room_for_sequences(work, load), load.most_running / work.attention_ranks)) * engines
-    low, high = np.ones_like(most), np.maximum(most, 1.0)
-    alone = keeps(low) & (most >= 1)
-    for _ in range(BISECTIONS):
-        middle = np.ceil((low + high) / 2)
-        good = keeps(middle)
-        low, high = np.where(good, middle, low), np.where(good, high, np.maximum(middle - 1, low))
-    load = replace(load, concurrency=low)
-    found = _forecasts(setups, steady_state(work, rates, load), load)
-    return [one if possible else None for one, possible in zip(found, alone, strict=True)]
+    loads = np.minimum(LOADS[None, :], most[:, None])
+    places = np.repeat(np.arange(len(setups)), len(LOADS))
+    asked = replace(rows_of(load, places), concurrency=np.maximum(loads.ravel(), 1.0), opening=np.zeros(loads.size))
+    found = steady_state(rows_of(work, places), {name: values[places] for name, values in rates.items()}, asked)
+    slow = np.exp(_half_widths(setups))[places] if cautious else 1.0
+    ttft, tpot = found.ttft_s * 1e3 * slow, found.tpot_s * 1e3 * slow
+    whole = ttft + tpot * np.maximum(asked.output_tokens - 1, 0)
+    limits = [np.array([getattr(mark, name) for mark in marks])[places] for name in Marks.__dataclass_fields__]
+    kept = (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2]) & (loads.ravel() >= 1)
+    served = np.where(kept, found.requests_per_s, -1.0).reshape(loads.shape)
+    best = np.argmax(served, axis=1)
+    chosen = _forecasts(setups, rows_of(found, np.arange(len(setups)) * len(LOADS) + best), load)
+    possible = served[np.arange(len(setups)), best] > 0
+    return [one if good else None for one, good in zip(chosen, possible, strict=True)]
 
 
 def goodput(setup: Setup, shape: Shape, marks: Marks, cautious: bool = True) -> Forecast | None:

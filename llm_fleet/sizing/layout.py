@@ -11,7 +11,7 @@ GIB = 2**30
 
 UTILISATION = 0.9
 """Share of a GPU that an engine fills: the default of vLLM up to 0.18 and near that of the others."""
-RESERVE_GIB = 1.5
+RESERVE_GIB = 1.0
 """Activations, graphs and communication buffers of one GPU, at least."""
 RESERVE_SHARE = 0.02
 """And more on large ones, whose engines take larger chunks of prompts."""

@@ -7,9 +7,11 @@ cache holds wait outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.step_time import Rates, Work, kept_tokens, step_seconds
@@ -57,6 +59,14 @@ class Service:
     """A prompt alone, with the request's fixed cost."""
 
 
+Columns = TypeVar("Columns", Work, Load, Service)
+
+
+def rows_of(columns: Columns, places: npt.NDArray[np.intp]) -> Columns:
+    """The same numbers of some rows, which may come more than once."""
+    return replace(columns, **{f.name: getattr(columns, f.name)[places] for f in fields(columns)})
+
+
 def room_for_sequences(work: Work, load: Load) -> Floats:
     """Sequences of mean progress whose caches fit one attention rank of one engine. May be below 1."""
     length = load.input_tokens + np.where(load.compiled > 0, 1.0, 0.5) * load.output_tokens
@@ -95,16 +105,16 @@ def steady_state(work: Work, rates: Rates, load: Load) -> Service:
     lanes = 1 + (np.minimum(work.stages, running) - 1) * rates["stage_overlap"]
     batch = np.maximum(running / lanes, 1.0)
     prompt_s = prompt_seconds(work, rates, load)
+    request_s = rates["request_ms"] * 1e-3
     others = 1 - 1 / batch
     step, share = prompt_s, np.ones_like(batch)
     for _ in range(FIXED_POINT_STEPS):
         step = mean_step_seconds(work, rates, load, np.maximum(batch * share, 1.0), prompt_s)
         busy = load.output_tokens * step
-        share = busy / (busy + prompt_s + others * step / 2)
+        share = busy / (busy + request_s + prompt_s + others * step / 2)
     rate = batch * share * lanes / step
     output = engines * rate * np.where(load.concurrency < engines, load.concurrency / engines, 1.0)
     requests = output / load.output_tokens
-    request_s = rates["request_ms"] * 1e-3
     waiting = np.where(asked > limit, (asked - limit) / np.maximum(rate / load.output_tokens, 1e-12), 0.0)
     waiting = waiting * rates["waiting_share"]
     prompts_share = np.minimum(batch * prompt_s / (prompt_s + load.output_tokens * step), 0.98)
