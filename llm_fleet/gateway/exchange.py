@@ -15,13 +15,14 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from llm_fleet.gateway.balancing import How, Lease
 from llm_fleet.gateway.completions import Wanted
 from llm_fleet.gateway.errors import ApiError, retry_after
+from llm_fleet.gateway.event_stream import EventStream
+from llm_fleet.gateway.exchange_heads import decision_lines, request_lines
 from llm_fleet.gateway.placing import Placing
-from llm_fleet.gateway.usage import MARK, usage_in
+from llm_fleet.gateway.usage import usage_in
 from llm_fleet.gateway.waiting_room import Ticket
 from llm_fleet.gateway.wire.call import Call
 from llm_fleet.gateway.wire.engines import EngineConnection, Engines
@@ -35,8 +36,6 @@ BUFFER_BYTES = 1 << 20
 """Of an answer that is not streamed, gathered before its first byte goes out."""
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 """Ignored by every reader of server-sent events; it shows proxies and clients that the stream lives."""
-REMEMBERED_LINES = 4096
-"""Header lines that are made once: the same few engines, decisions and maxima come again and again."""
 PASSED_ON = (b"accept", b"traceparent", b"tracestate", b"user-agent")
 """Headers that engines get from the client. A list of what passes, not of what does not: whatever a client puts its key
 into never reaches an engine.
@@ -79,8 +78,8 @@ class Exchange:
         "_call",
         "_connecting",
         "_connection",
+        "_events",
         "_gathered",
-        "_held",
         "_last",
         "_last_at",
         "_lease",
@@ -89,9 +88,7 @@ class Exchange:
         "_streams",
         "_ticket",
         "_tried",
-        "_usage_from",
         "attempts",
-        "events",
         "first_at",
         "leased_at",
         "pool",
@@ -111,8 +108,6 @@ class Exchange:
         self.leased_at: float | None = None
         self.first_at: float | None = None
         """When the first piece of the answer's body came."""
-        self.events = 0
-        """Events of the stream, to estimate tokens by where the engine tells no usage."""
         self.usage: tuple[int, int] | None = None
         """Prompt and completion tokens, as the engine told them."""
         self._lease: Lease | None = None
@@ -122,8 +117,14 @@ class Exchange:
         self._tried: tuple[Engine, ...] = ()
         self._gathered: bytes | bytearray = b""
         self._streams = self._begun = self._paused = False
-        self._held = self._last = self._usage_from = b""
+        self._last = b""
+        self._events: EventStream | None = None
         self._last_at = 0.0
+
+    @property
+    def events(self) -> int:
+        """Events of the stream that went to the client."""
+        return 0 if self._events is None else self._events.count
 
     # A place.
 
@@ -257,7 +258,8 @@ class Exchange:
 
     def _forget_answer(self) -> None:
         """What came of an answer that will not be whole."""
-        self._gathered = self._held = b""
+        self._gathered = b""
+        self._events = None
         self.first_at = None
 
     def _elsewhere(self) -> bool:
@@ -306,10 +308,11 @@ class Exchange:
         if status < 500:
             lease.alive()
         if self.wanted.stream and self._may_stream(connection):
-            if self._held or not piece.endswith(b"\n\n"):
-                piece = self._whole_events(piece, complete)
+            self._events = events = self._events or EventStream()
+            piece = events.take(piece, complete)
             if piece or complete:
-                self._note(piece)
+                if self.first_at is None:
+                    self.first_at = now
                 self._begin_stream(connection, piece, complete)
             return
         limits = self._relays.limits
@@ -365,6 +368,7 @@ class Exchange:
     def _begin_stream(self, connection: EngineConnection, piece: bytes, complete: bool) -> None:
         """The first events of a stream are there: no other engine can take it any more."""
         self._begun = self._streams = True
+        self._events = self._events or EventStream()
         call = self._call
         call.release_body()
         headers = self._headers(connection) + b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -389,10 +393,10 @@ class Exchange:
                 return
             call.write(piece)
         else:
-            if self._held or not piece.endswith(b"\n\n"):
-                piece = self._whole_events(piece, complete)
-            if piece:
-                self._note(piece)
+            assert self._events is not None
+            piece = self._events.take(piece, complete)
+            if piece and self.first_at is None:
+                self.first_at = now
             if complete:
                 self._end_stream(piece)
                 return
@@ -401,34 +405,16 @@ class Exchange:
             call.connection.deadline = now + (limits.comment_s if self._streams else limits.silence_s)
 
     def _end_stream(self, piece: bytes) -> None:
-        if self.wanted.endpoint.ends_with_done and b"[DONE]" not in self._last:
+        events = self._events
+        assert events is not None
+        if self.wanted.endpoint.ends_with_done and not events.is_done:
             self._call.write(piece)
             self._leave("failed")
             self._break_off(ApiError(502, "The engine ended its stream without its end.", "engine_failed"))
             return
-        self.usage = usage_in(self._usage_from) if self._usage_from else None
+        self.usage = events.usage
         self._leave("answered")
         self._call.write_last(piece)
-
-    def _whole_events(self, piece: bytes, complete: bool) -> bytes:
-        """What are whole events of it. The rest waits for its end: after half an event no client would understand the
-        error event that ends a broken stream, nor a sign of life.
-        """
-        piece = self._held + piece
-        end = max(piece.rfind(end) + len(end) if end in piece else 0 for end in _EVENT_ENDS)
-        if complete or len(piece) - end > BUFFER_BYTES:
-            end = len(piece)
-        self._held = piece[end:]
-        return piece[:end]
-
-    def _note(self, piece: bytes) -> None:
-        """Look at events that go to the client."""
-        if self.first_at is None:
-            self.first_at = self._last_at
-        self.events += piece.count(b"data:")
-        if MARK in piece:
-            self._usage_from = piece
-        self._last = piece
 
     def _break_off(self, error: ApiError) -> None:
         """End an answer that has begun: a stream with an error event, any other by cutting the connection."""
@@ -530,20 +516,4 @@ class Exchange:
         self._call.refuse(error)
 
 
-@lru_cache(REMEMBERED_LINES)
-def request_lines(path: str, host: str, port: int) -> bytes:
-    """How requests to an engine begin."""
-    return f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
-
-
-@lru_cache(REMEMBERED_LINES)
-def decision_lines(pool: str, reason: str, worker_id: str, cost_usd: float | None) -> bytes:
-    """What a client reads of the gateway's decision; `cost_usd` is that of the largest completion it allows."""
-    cost = "" if cost_usd is None else f"x-llm-fleet-cost-usd: {cost_usd:.8f}\r\n"
-    return (
-        f"x-llm-fleet-pool: {pool}\r\nx-llm-fleet-reason: {reason}\r\nx-llm-fleet-worker: {worker_id}\r\n{cost}"
-    ).encode("ascii", "replace")
-
-
 _SSE = b"text/event-stream"
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
