@@ -45,8 +45,6 @@ class RoutePool:
     model: str
     """The name it serves its model by."""
     max_model_len_tokens: int
-    fallback: tuple[str, ...]
-    """Roles that take over, in order."""
     state: State
 
 

@@ -28,8 +28,6 @@ PREFIX_BYTES = 1024
 SESSION_HEADER = b"x-llm-fleet-session"
 PRIORITY_HEADER = b"x-llm-fleet-priority"
 BUDGET_HEADER = b"x-llm-fleet-budget"
-DENSEST_BYTES_PER_TOKEN = 16
-"""No tokenizer packs text more densely: what is too long even so is refused before an engine sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def read(
     needs = estimate(endpoint.path, facts, chat_bytes)
     tokens = needs.tokens(model.expected_output_tokens, model.longest_tokens)
     if tokens > model.longest_tokens:
-        tokens = _within(model, needs.prompt_tokens, needs.max_output_tokens or 0)
+        raise _too_long(model, tokens, needs.max_output_tokens or 0)
     return Wanted(
         endpoint,
         model.name,
@@ -140,16 +138,12 @@ def read(
     )
 
 
-def _within(model: Model, prompt_tokens: int, output_tokens: int) -> int:
-    """The longest context, for a request that is estimated to pass it: the estimate may be wrong, a maximum is not."""
-    certain_tokens = prompt_tokens * 4 // DENSEST_BYTES_PER_TOKEN + output_tokens
-    if certain_tokens > model.longest_tokens:
-        message = (
-            f"This model's maximum context length is {model.longest_tokens} tokens, and the request needs at least "
-            f"{certain_tokens} ({output_tokens} of them for the completion). Shorten the prompt or lower the maximum."
-        )
-        raise ApiError(400, message, "context_length_exceeded")
-    return model.longest_tokens
+def _too_long(model: Model, tokens: int, output_tokens: int) -> ApiError:
+    message = (
+        f"This model's maximum context length is {model.longest_tokens} tokens, and the request needs at least "
+        f"{tokens} ({output_tokens} of them for the completion). Shorten the prompt or lower the maximum."
+    )
+    return ApiError(400, message, "context_length_exceeded")
 
 
 def _no_model(name: object, models: Mapping[str, Model]) -> ApiError:

@@ -27,15 +27,10 @@ class Placing:
         self.waker = waker
         # Made once: a request only picks those that its pools' states call for.
         self._by_state = {
-            name: {
-                state: RoutePool(pool.served_model_name, pool.max_model_len_tokens, pool.fallback, state)
-                for state in STATES
-            }
+            name: {state: RoutePool(pool.served_model_name, pool.max_model_len_tokens, state) for state in STATES}
             for name, pool in settings.pools.items()
         }
-        self._chains = {name: pool.fallback for name, pool in settings.pools.items()}
-        for role, name in settings.routes.items():
-            self._chains.setdefault(role, (name, *settings.pools[name].fallback))
+        self._chains = settings.chains()
         contexts = {pool.max_model_len_tokens for pool in settings.pools.values()}
         self._marks = sorted({routing.LONG_REQUEST_TOKENS, *contexts})
         self._decisions: dict[_Case, Route | NoRoute] = {}

@@ -52,7 +52,12 @@ class GatewaySettings(Part):
     batch_results_bucket: str
     routes: dict[str, str] = Field(description="role asked for -> pool that takes it")
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1)]
-    log_prompts: bool = Field(default=False, description="whether request bodies may stand in the log")
+
+    def chains(self) -> dict[str, tuple[str, ...]]:
+        """For each role, the pools that take over when its own cannot, in order."""
+        declared = {name: pool.fallback for name, pool in self.pools.items()}
+        missing = {role: (name, *self.pools[name].fallback) for role, name in self.routes.items()}
+        return missing | declared
 
     @model_validator(mode="after")
     def _roles_exist(self) -> GatewaySettings:

@@ -17,6 +17,8 @@ import orjson
 
 BYTES_PER_TOKEN = 4
 """Of English text under the vocabularies of current models."""
+DENSEST_BYTES_PER_TOKEN = 16
+"""What is too long even so cannot be served."""
 _TEXT_FIELDS = ("prompt", "input", "instructions", "messages")
 """Where the endpoints keep what a model reads: completions, embeddings and responses, responses, chat."""
 _TEXT_MEMBERS = frozenset(("content", "text", "arguments", "output", "input_text", "tool_calls", "function"))
@@ -35,16 +37,23 @@ class TokenEstimate(NamedTuple):
     max_output_tokens: int | None
     """What the request allows; None where it sets no maximum, 0 for embeddings."""
 
-    def tokens(self, expected_output_tokens: int, longest_context_tokens: int) -> int:
-        """Prompt + maximum completion.
+    @property
+    def certain_tokens(self) -> int:
+        """What it needs for certain: no tokenizer packs text more densely. Only this may refuse a request."""
+        densest = self.prompt_tokens * BYTES_PER_TOKEN // DENSEST_BYTES_PER_TOKEN
+        return densest + (self.max_output_tokens or 0)
 
-        A request that sets no maximum counts with `expected_output_tokens`, but is never too long because of them: an
-        engine answers it within what its context leaves, `longest_context_tokens` at most.
+    def tokens(self, expected_output_tokens: int, longest_context_tokens: int) -> int:
+        """Prompt + maximum completion. Above the longest context only where the request certainly is: what is merely
+        estimated to pass it may fit, and the engine knows.
+
+        A request that sets no maximum counts with `expected_output_tokens`: an engine answers it within what its
+        context leaves.
         """
-        if self.max_output_tokens is not None:
-            return self.prompt_tokens + self.max_output_tokens
-        room = max(1, longest_context_tokens - self.prompt_tokens)
-        return self.prompt_tokens + min(expected_output_tokens, room)
+        if self.certain_tokens > longest_context_tokens:
+            return self.certain_tokens
+        output_tokens = expected_output_tokens if self.max_output_tokens is None else self.max_output_tokens
+        return min(self.prompt_tokens + output_tokens, longest_context_tokens)
 
 
 def estimate(path: str, body: Mapping[str, Any], messages_bytes: int | None = None) -> TokenEstimate:

@@ -176,7 +176,7 @@ def test_lines_go_to_the_pool_that_the_rule_names(world: BatchWorld):
 
 
 def test_a_line_too_long_for_every_pool_fails_by_name(world: BatchWorld):
-    lines = [request_line("ok"), request_line("long", "x" * 4 * 5000), request_line("much", max_tokens=5000)]
+    lines = [request_line("ok"), request_line("long", "x" * 16 * 5000), request_line("much", max_tokens=5000)]
     batch_id = world.create(b"\n".join(lines))
     clerk = world.clerk()
     world.carry(clerk, batch_id, "in_progress")

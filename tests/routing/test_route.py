@@ -19,7 +19,7 @@ RANK: dict[State, int] = {"ready": 0, "saturated": 1, "empty": 2}
 
 
 def pool(state: State = "ready", model: str = "small", longest: int = 8192) -> RoutePool:
-    return RoutePool(model, longest, (), state)
+    return RoutePool(model, longest, state)
 
 
 def default(tokens: int = 100, model: str = "small") -> RouteRequest:
@@ -99,7 +99,6 @@ POOLS = st.dictionaries(
         RoutePool,
         st.sampled_from(["small", "big"]),
         st.sampled_from([1000, 2048, 4096, 8192]),
-        st.just(()),
         st.sampled_from(["ready", "saturated", "empty"]),
     ),
 )

@@ -17,12 +17,10 @@ class LineRouter:
         self._settings = settings
         # A queue is durable: an empty pool is woken by what waits in it, so every pool counts as ready.
         self._pools = {
-            name: RoutePool(pool.served_model_name, pool.max_model_len_tokens, pool.fallback, "ready")
+            name: RoutePool(pool.served_model_name, pool.max_model_len_tokens, "ready")
             for name, pool in settings.pools.items()
         }
-        self._chains = {name: pool.fallback for name, pool in settings.pools.items()}
-        for role, name in settings.routes.items():
-            self._chains.setdefault(role, (name, *settings.pools[name].fallback))
+        self._chains = settings.chains()
         self.models = frozenset(pool.served_model_name for pool in settings.pools.values())
 
     def queue_url(self, endpoint: str, body: dict[str, Any]) -> str | Failure:
@@ -37,7 +35,7 @@ class LineRouter:
             return Failure("model_not_found", f"There is no model {model[:80]!r} any more.")
         return Failure(
             "context_length_exceeded",
-            f"This model's maximum context length is {found.longest_tokens} tokens, and the request needs about "
+            f"This model's maximum context length is {found.longest_tokens} tokens, and the request needs at least "
             f"{tokens} (prompt + maximum completion). Shorten the prompt or lower the maximum.",
         )
 
