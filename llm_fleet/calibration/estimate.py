@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_fleet.calibration.points import PointTable
+from llm_fleet.calibration.points import Point, PointTable
 from llm_fleet.calibration.predict import Prediction, predict
-from llm_fleet.calibration.score import Scored, figure_of, workload_of
+from llm_fleet.calibration.score import FIGURES, Scored, figure_of, workload_of
 from llm_fleet.calibration.setups import Batch, Resolver, batch_of
 from llm_fleet.sizing.coefficient_file import Calibration, calibration
 from llm_fleet.sizing.coefficients import Floats
@@ -24,8 +24,6 @@ ADDED = (
     "reason",
 )
 """Columns that a prediction adds."""
-WORST_ROOM = 0.5
-"""A cache for less than this share of one request cannot run it at all; between it and 1 a row's own limits decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +57,29 @@ def estimate(table: PointTable, known: Calibration | None = None) -> Estimated:
     alike = {id(setup): evidence_points(known.evidence, setup) for setup in batch.setups}
     setups = batch.row_setups()
     evidence = [alike[id(setup)] for setup in setups]
-    modes = [point.mode for point in (table.points[index] for index in batch.indices) if point is not None]
-    half = known.widths.half(
-        {
-            "engine": [setup.engine for setup in setups],
-            "architecture": [setup.device.architecture for setup in setups],
-            "mode": modes,
-            "evidence": [evidence_word(count) for count in evidence],
-        }
-    )
+    widths = widths_of(known, table.points, batch)
     good = np.isfinite(found.tpot_ms) & np.isfinite(found.output_tokens_per_s) & (found.output_tokens_per_s > 0)
     for index, place in list(place_of.items()):
         if not good[place]:
             reasons[index] = "the prediction is not a number: lengths or counts are out of all range"
             del place_of[index]
-    return Estimated(table, batch, found, np.exp(half), evidence, reasons, place_of)
+    return Estimated(table, batch, found, widths, evidence, reasons, place_of)
+
+
+def widths_of(known: Calibration, points: Sequence[Point | None], batch: Batch) -> Floats:
+    """The factor of each row's interval."""
+    setups = batch.row_setups()
+    alike = {id(setup): evidence_word(evidence_points(known.evidence, setup)) for setup in batch.setups}
+    return np.exp(
+        known.widths.half(
+            {
+                "engine": [setup.engine for setup in setups],
+                "architecture": [setup.device.architecture for setup in setups],
+                "mode": [point.mode for point in (points[index] for index in batch.indices) if point is not None],
+                "evidence": [alike[id(setup)] for setup in setups],
+            }
+        )
+    )
 
 
 def estimated_csv(estimated: Estimated) -> str:
@@ -108,25 +114,28 @@ def estimated_csv(estimated: Estimated) -> str:
 
 def scored(estimated: Estimated) -> list[Scored]:
     """Every predicted row that has a measurement to be judged by."""
+    points = estimated.table.points
+    return scored_rows(points, estimated.batch, estimated.found, estimated.widths, estimated.place_of)
+
+
+def scored_rows(
+    points: Sequence[Point | None], batch: Batch, found: Prediction, widths: Floats, place_of: dict[int, int]
+) -> list[Scored]:
+    """Predictions beside the measurements of their points; `place_of` leads from a point to its prediction."""
     rows: list[Scored] = []
-    found, widths = estimated.found, estimated.widths
-    values = {
-        "tpot_ms": found.tpot_ms.tolist(),
-        "output_tokens_per_s": found.output_tokens_per_s.tolist(),
-        "total_tokens_per_s": found.total_tokens_per_s.tolist(),
-    }
-    for index, place in estimated.place_of.items():
-        point = estimated.table.points[index]
+    values = {name: getattr(found, name) for name in FIGURES}
+    for index, place in place_of.items():
+        point = points[index]
         figure = figure_of(point) if point else None
         if point is None or figure is None:
             continue
-        said, width = values[figure[0]][place], float(widths[place])
+        said, width = float(values[figure[0]][place]), float(widths[place])
         rows.append(
             Scored(
                 line=point.line,
                 source_id=point.source_id,
                 accelerator=point.accelerator,
-                engine=estimated.batch.setups[int(estimated.batch.setup_of[place])].engine,
+                engine=batch.setups[int(batch.setup_of[place])].engine,
                 mode=point.mode,
                 workload=workload_of(point),
                 figure=figure[0],
@@ -137,6 +146,7 @@ def scored(estimated: Estimated) -> list[Scored]:
                 measured_ttft_ms=point.ttft_ms,
                 predicted_ttft_ms=float(found.ttft_ms[place]),
                 concurrency=point.concurrency,
+                devices=point.count,
             )
         )
     return rows

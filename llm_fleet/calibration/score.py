@@ -36,6 +36,7 @@ class Scored:
     measured_ttft_ms: float | None
     predicted_ttft_ms: float
     concurrency: float | None
+    devices: float
 
     @property
     def error(self) -> float:
@@ -129,18 +130,18 @@ def rank_correlation(rows: Iterable[Scored]) -> float:
     return total / weight if weight else float("nan")
 
 
-def regret(rows: Iterable[Scored], usd_per_hour: Mapping[tuple[str, int], float]) -> list[float]:
-    """Of each workload that was measured on two or more accelerators: how much dearer a token is on the row that the
-    predictions choose than on the best in hindsight. `usd_per_hour` is by line.
+def regret(rows: Iterable[Scored], device_usd_per_hour: Mapping[str, float]) -> list[float]:
+    """Of each workload at one load that was measured on two or more priced accelerators: how much dearer a token is on
+    the row that the predictions choose than on the best in hindsight.
     """
     found: list[float] = []
     for group in _by_workload(rows, at_load=True).values():
-        priced = [(row, usd_per_hour.get((row.accelerator, row.line))) for row in group]
-        known = [(row, usd) for row, usd in priced if usd]
-        if len({row.accelerator for row, _ in known}) < 2:
+        known = [row for row in group if row.accelerator in device_usd_per_hour]
+        if len({row.accelerator for row in known}) < 2:
             continue
-        measured = [usd * _time(row, row.measured) for row, usd in known]
-        predicted = [usd * _time(row, row.predicted) for row, usd in known]
+        usd = [device_usd_per_hour[row.accelerator] * row.devices for row in known]
+        measured = [price * _time(row, row.measured) for price, row in zip(usd, known, strict=True)]
+        predicted = [price * _time(row, row.predicted) for price, row in zip(usd, known, strict=True)]
         found.append(measured[int(np.argmin(predicted))] / min(measured) - 1)
     return found
 

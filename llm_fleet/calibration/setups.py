@@ -15,7 +15,7 @@ from llm_fleet.models.card import ModelCard
 from llm_fleet.sizing.case import Setup, arrays_of, engine_class, level_rows, levels, load_of, newer_fives, work_of
 from llm_fleet.sizing.coefficients import Floats, Integers
 from llm_fleet.sizing.device import Device, devices
-from llm_fleet.sizing.layout import cache_room_bytes, resolve
+from llm_fleet.sizing.layout import GIB, Layout, cache_room_bytes, resolve
 from llm_fleet.sizing.service import Load
 from llm_fleet.sizing.step_time import Work
 from llm_fleet.sizing.traits import BITS_PER_WEIGHT, ModelTraits, generic_card, model_traits
@@ -63,8 +63,11 @@ class Resolver:
             *(traits, device, point.count, point.tensor_parallel, point.pipeline_parallel),
             *(point.data_parallel, point.expert_parallel),
         )
-        if cache_room_bytes(traits, device, layout) < -0.25 * device.memory_gib * 2**30 / layout.cores_per_device:
-            each = traits.weight_bytes / 2**30
+        if not _holds(traits, device, layout):
+            # Counts of parallelism that cannot hold the model mean something else: take the smallest degree that can.
+            layout = resolve(traits, device, point.count, None, None, None, None)
+        if not _holds(traits, device, layout):
+            each = traits.weight_bytes / GIB
             return f"does not fit: {each:.0f} GiB of weights on {point.count:g} x {device.memory_gib:.0f} GiB"
         return Setup(
             traits=traits,
@@ -100,6 +103,14 @@ class Resolver:
         if key not in self._traits:
             self._traits[key] = model_traits(card, precision, kv_bytes)
         return self._traits[key]
+
+
+OVERFULL = 0.25
+"""Share of a device by which weights and reserve may pass its memory: reserves and counts are not exact."""
+
+
+def _holds(traits: ModelTraits, device: Device, layout: Layout) -> bool:
+    return cache_room_bytes(traits, device, layout) > -OVERFULL * device.memory_gib * GIB / layout.cores_per_device
 
 
 def _usual_precision(point: Point, card: ModelCard, device: Device) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from llm_fleet.calibration.estimate import estimate, scored
 from llm_fleet.calibration.points import read_points
-from llm_fleet.calibration.score import Line, Scored, table
+from llm_fleet.calibration.price import device_usd_per_hour
+from llm_fleet.calibration.score import Line, Scored, regret, table
 from llm_fleet.errors import InputError, Problem
 
+NEAR = 0.05
+"""A choice whose tokens cost at most this much more than the best in hindsight is as good."""
 TITLES = {"overall": "", "accelerator": "accelerator", "engine": "engine class", "mode": "mode", "source_id": "source"}
 
 
@@ -30,6 +33,8 @@ def validate(path: str, as_json: bool, plot: str | None) -> tuple[str, str, int]
     lines = table(rows)
     if plot:
         draw(rows, Path(plot))
+    costs = regret(rows, device_usd_per_hour())
+    near = sum(cost <= NEAR for cost in costs)
     problems = "\n".join(str(problem) for problem in points.problems.values())
     measured = len(rows)
     predicted = len(estimated.place_of)
@@ -38,11 +43,14 @@ def validate(path: str, as_json: bool, plot: str | None) -> tuple[str, str, int]
             "rows": len(points.rows),
             "predicted": predicted,
             "judged": measured,
+            "choices": len(costs),
+            "choices_within_5_percent_of_the_best": near,
             "groups": [{k: _plain(v) for k, v in dataclasses.asdict(line).items()} for line in lines],
         }
         text = json.dumps(data, indent=2)
     else:
         text = f"{len(points.rows)} rows, {predicted} predicted, {measured} with a measurement\n{as_text(lines)}"
+        text += f"\ncheapest accelerator chosen within 5 % of the best: {near} of {len(costs)} workloads"
     return text, problems, 1 if points.problems else 0
 
 
