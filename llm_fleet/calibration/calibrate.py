@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from llm_fleet.calibration.crossval import held_out
+from llm_fleet.calibration.estimate import scored_rows, widths_of
 from llm_fleet.calibration.fit import Fitted, Residuals, fit, predicted, residuals_of
 from llm_fleet.calibration.points import Point, read_points
 from llm_fleet.calibration.predict import Prediction, predict
+from llm_fleet.calibration.score import as_text, table
 from llm_fleet.calibration.setups import Batch, Resolver, batch_of
 from llm_fleet.calibration.whole_file import write_whole
 from llm_fleet.calibration.write import calibration_text
 from llm_fleet.documents import CONFIGS
 from llm_fleet.errors import InputError
-from llm_fleet.sizing.coefficient_file import PATH
+from llm_fleet.sizing.coefficient_file import PATH, read_calibration
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points
 from llm_fleet.sizing.interval import Widths, evidence_word, fitted_widths
@@ -90,7 +92,17 @@ def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
         },
     }
     write_whole(out, calibration_text(state.fitted, state.batch, state.compared, widths, evidence, recorded))
-    return "\n".join(f"{name:44}{value:10.4g}" for name, value in recorded.items())
+    tables = [f"{name:44}{value:10.4g}" for name, value in recorded.items()]
+    known = read_calibration(out)
+    for by, said in held.items():
+        widths_here = widths_of(known, state.points, state.batch)
+        place_of = {index: place for place, index in enumerate(state.batch.indices)}
+        rows = scored_rows(state.points, state.batch, said, widths_here, place_of)
+        tables += [f"\nheld out by {by}, all engines", as_text(table(rows))]
+        judged = {point.line for point in state.points if point and served(point)}
+        mine = [row for row in rows if row.line in judged and not row.engine.startswith("neuron")]
+        tables += [f"\nheld out by {by}, vLLM, SGLang and TensorRT-LLM at a fixed load", as_text(table(mine))]
+    return "\n".join(tables)
 
 
 def _recorded(name: str, state: Calibrating, errors: Floats) -> dict[str, float]:
@@ -143,8 +155,7 @@ def _widths(state: Calibrating, held: Mapping[str, Prediction], evidence: Counts
             rows["mode"].append(state.point(place).mode)
             rows["evidence"].append(evidence_word(left[place]))
     both = np.concatenate(errors)
-    weights = np.tile(state.compared.weights[main], len(held))
-    return fitted_widths(both, weights, rows)
+    return fitted_widths(both, np.ones_like(both), rows)
 
 
 def _evidence_without(state: Calibrating, by: str, evidence: Counts) -> list[int]:

@@ -24,6 +24,8 @@ TTFT_WEIGHT = 0.3
 """Time to first token is noisier and its statistic often unstated."""
 OTHER_WEIGHT = 0.5
 """Of engines and modes outside the served ones: they inform shared physics, and no more."""
+BELIEF = 0.6
+"""What the spreads of the terms are multiplied by: held-out sources and models are predicted best near it."""
 DIFFERENCE = 1e-4
 
 
@@ -117,7 +119,7 @@ def parameters() -> Parameters:
             starts[term.name, factor] = len(believed)
             believed.extend([0.0] * where.count(factor))
             spread.extend([stray] * where.count(factor))
-    return Parameters(where, starts, np.array(believed), np.array(spread))
+    return Parameters(where, starts, np.array(believed), np.array(spread) * BELIEF)
 
 
 @dataclass(frozen=True, slots=True)

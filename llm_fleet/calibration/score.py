@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Line:
     """At low load."""
 
 
+TITLES = {"overall": "", "accelerator": "accelerator", "engine": "engine class", "mode": "mode", "source_id": "source"}
+"""Groups of the table and their headings."""
 FIGURES = ("tpot_ms", "output_tokens_per_s", "total_tokens_per_s")
 
 
@@ -114,6 +117,31 @@ def line(group: str, name: str, rows: Sequence[Scored]) -> Line:
         len(early),
         _median(early),
     )
+
+
+def as_text(lines: list[Line]) -> str:
+    """The table: shares in percent."""
+    text = [
+        f"{'':34}{'rows':>6}{'median':>8}{'p90':>8}{'bias':>8}{'in 80 %':>9}{'rank':>7}{'ttft rows':>11}{'ttft':>8}"
+    ]
+    group = ""
+    for line in lines:
+        if line.group != group:
+            group = line.group
+            text += [f"by {TITLES[group]}"] if TITLES[group] else []
+        text.append(
+            f"  {line.name[:31]:32}{line.rows:6}{_percent(line.median)}{_percent(line.p90)}{_percent(line.bias)}"
+            f"{_percent(line.coverage):>9}{_share(line.rank)}{line.ttft_rows:11}{_percent(line.ttft_median)}"
+        )
+    return "\n".join(text)
+
+
+def _percent(value: float) -> str:
+    return f"{'-':>8}" if math.isnan(value) else f"{100 * value:7.1f}%"
+
+
+def _share(value: float) -> str:
+    return f"{'-':>7}" if math.isnan(value) else f"{value:7.3f}"
 
 
 def rank_correlation(rows: Iterable[Scored]) -> float:

@@ -10,12 +10,11 @@ from pathlib import Path
 from llm_fleet.calibration.estimate import estimate, scored
 from llm_fleet.calibration.points import read_points
 from llm_fleet.calibration.price import device_usd_per_hour
-from llm_fleet.calibration.score import Line, Scored, regret, table
+from llm_fleet.calibration.score import Scored, as_text, regret, table
 from llm_fleet.errors import InputError, Problem
 
 NEAR = 0.05
 """A choice whose tokens cost at most this much more than the best in hindsight is as good."""
-TITLES = {"overall": "", "accelerator": "accelerator", "engine": "engine class", "mode": "mode", "source_id": "source"}
 
 
 def validate(path: str, as_json: bool, plot: str | None) -> tuple[str, str, int]:
@@ -56,31 +55,6 @@ def validate(path: str, as_json: bool, plot: str | None) -> tuple[str, str, int]
 
 def _plain(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def as_text(lines: list[Line]) -> str:
-    """The table: shares in percent."""
-    text = [
-        f"{'':34}{'rows':>6}{'median':>8}{'p90':>8}{'bias':>8}{'in 80 %':>9}{'rank':>7}{'ttft rows':>11}{'ttft':>8}"
-    ]
-    group = ""
-    for line in lines:
-        if line.group != group:
-            group = line.group
-            text += [f"by {TITLES[group]}"] if TITLES[group] else []
-        text.append(
-            f"  {line.name[:31]:32}{line.rows:6}{_percent(line.median)}{_percent(line.p90)}{_percent(line.bias)}"
-            f"{_percent(line.coverage):>9}{_share(line.rank)}{line.ttft_rows:11}{_percent(line.ttft_median)}"
-        )
-    return "\n".join(text)
-
-
-def _percent(value: float) -> str:
-    return f"{'-':>8}" if math.isnan(value) else f"{100 * value:7.1f}%"
-
-
-def _share(value: float) -> str:
-    return f"{'-':>7}" if math.isnan(value) else f"{value:7.3f}"
 
 
 def draw(rows: list[Scored], path: Path) -> None:
