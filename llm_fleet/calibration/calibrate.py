@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_fleet.calibration.crossval import held_out
-from llm_fleet.calibration.estimate import scored_rows, widths_of
+from llm_fleet.calibration.estimate import scored_rows
 from llm_fleet.calibration.fit import Fitted, Residuals, fit, predicted, residuals_of
 from llm_fleet.calibration.points import Point, read_points
 from llm_fleet.calibration.predict import Prediction, predict
@@ -19,7 +19,7 @@ from llm_fleet.calibration.whole_file import write_whole
 from llm_fleet.calibration.write import calibration_text
 from llm_fleet.documents import CONFIGS
 from llm_fleet.errors import InputError
-from llm_fleet.sizing.coefficient_file import PATH, read_calibration
+from llm_fleet.sizing.coefficient_file import PATH
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points
 from llm_fleet.sizing.interval import Widths, evidence_word, fitted_widths
@@ -93,9 +93,8 @@ def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
     }
     write_whole(out, calibration_text(state.fitted, state.batch, state.compared, widths, evidence, recorded))
     tables = [f"{name:44}{value:10.4g}" for name, value in recorded.items()]
-    known = read_calibration(out)
     for by, said in held.items():
-        widths_here = widths_of(known, state.points, state.batch)
+        widths_here = np.exp(widths.half(_classes(state, by, evidence)))
         place_of = {index: place for place, index in enumerate(state.batch.indices)}
         rows = scored_rows(state.points, state.batch, said, widths_here, place_of)
         tables += [f"\nheld out by {by}, all engines", as_text(table(rows))]
@@ -138,28 +137,35 @@ def served(point: Point) -> bool:
 
 
 def _widths(state: Calibrating, held: Mapping[str, Prediction], evidence: Counts) -> Widths:
-    """Widths from what was held out by source and by model together. What a held-out row could still lean on is counted
-    as its evidence: by source, the points of other sources; by model, those of other models.
-    """
+    """Widths from what was held out by source and by model together, every row counting alike."""
     main = np.flatnonzero(state.compared.kinds != TTFT)
     errors: list[Floats] = []
     rows: dict[str, list[str]] = {name: [] for name in Widths.FACTORS}
-    setups = state.batch.row_setups()
     for by, found in held.items():
         errors.append(state.errors(found)[main])
-        left = _evidence_without(state, by, evidence)
-        for place in map(int, main):
-            setup = setups[int(state.compared.rows[place])]
-            rows["engine"].append(setup.engine)
-            rows["architecture"].append(setup.device.architecture)
-            rows["mode"].append(state.point(place).mode)
-            rows["evidence"].append(evidence_word(left[place]))
+        classes = _classes(state, by, evidence)
+        for name, found_levels in rows.items():
+            found_levels += [classes[name][row] for row in map(int, state.compared.rows[main])]
     both = np.concatenate(errors)
     return fitted_widths(both, np.ones_like(both), rows)
 
 
+def _classes(state: Calibrating, by: str, evidence: Counts) -> dict[str, list[str]]:
+    """What the width of each held-out row depends on. Its evidence is what it could still lean on: by source, the alike
+    points of other sources; by model, those of other models.
+    """
+    setups = state.batch.row_setups()
+    points = [point for point in (state.points[index] for index in state.batch.indices) if point]
+    return {
+        "engine": [setup.engine for setup in setups],
+        "architecture": [setup.device.architecture for setup in setups],
+        "mode": [point.mode for point in points],
+        "evidence": [evidence_word(left) for left in _evidence_without(state, by, evidence)],
+    }
+
+
 def _evidence_without(state: Calibrating, by: str, evidence: Counts) -> list[int]:
-    """Of each comparison, the alike points outside its own fold key."""
+    """Of each row, the alike points outside its own fold key."""
     setups = state.batch.row_setups()
     points = [state.points[index] for index in state.batch.indices]
     keys = [fold_key(point, by) if point else "" for point in points]
@@ -170,4 +176,4 @@ def _evidence_without(state: Calibrating, by: str, evidence: Counts) -> list[int
     for setup, key in zip(setups, keys, strict=True):
         if (id(setup), key) not in known:
             known[id(setup), key] = evidence_points(evidence, setup) - evidence_points(own[key], setup)
-    return [known[id(setups[row]), keys[row]] for row in map(int, state.compared.rows)]
+    return [known[id(setup), key] for setup, key in zip(setups, keys, strict=True)]

@@ -81,13 +81,16 @@ def prompt_seconds(work: Work, rates: Rates, load: Load) -> Floats:
     return step_seconds(work, rates, none, none, chunk, load.input_tokens / 2) * load.input_tokens / chunk
 
 
-def mean_step_seconds(work: Work, rates: Rates, load: Load, sequences: Floats, prompt_s: Floats) -> Floats:
-    """Mean time between two tokens of a sequence while `sequences` decode on each rank; finished ones are replaced."""
+def mean_step_seconds(
+    work: Work, rates: Rates, load: Load, sequences: Floats, arriving: Floats, prompt_s: Floats
+) -> Floats:
+    """Mean time between two tokens of a sequence while `sequences` decode on each rank and `arriving` new prompts of
+    others come in a step.
+    """
     context = load.input_tokens + load.output_tokens / 2
     none = np.zeros_like(context)
     slots = np.where(load.compiled_batch > 0, np.maximum(load.compiled_batch, sequences), sequences)
     bare = step_seconds(work, rates, slots, context, none, none)
-    arriving = (sequences - 1) / load.output_tokens
     chunk = np.minimum(load.input_tokens, load.chunk_tokens)
     share = np.minimum(arriving * load.input_tokens / chunk, 1.0)
     carried = np.where(share < 1, chunk, arriving * load.input_tokens)
@@ -109,7 +112,9 @@ def steady_state(work: Work, rates: Rates, load: Load) -> Service:
     others = 1 - 1 / batch
     step, share = prompt_s, np.ones_like(batch)
     for _ in range(FIXED_POINT_STEPS):
-        step = mean_step_seconds(work, rates, load, np.maximum(batch * share, 1.0), prompt_s)
+        decoding = batch * share
+        arriving = decoding * others / load.output_tokens
+        step = mean_step_seconds(work, rates, load, np.maximum(decoding, 1.0), arriving, prompt_s)
         busy = load.output_tokens * step
         share = busy / (busy + request_s + prompt_s + others * step / 2)
     rate = batch * share * lanes / step
