@@ -94,14 +94,14 @@ TERMS: tuple[Term, ...] = (
         {"architecture": 0.2},
     ),
     Term(
-        *("layer_us", "cost", 12, 0.5, "us", "Fixed cost of a layer: launches, norms, small kernels."),
+        *("layer_us", "cost", 20, 0.5, "us", "Fixed cost of a layer: launches, norms, small kernels."),
         {"memory": 0.4, "architecture": 0.3, "engine": 0.42},
     ),
     Term(
-        *("sequence_us", "cost", 5, 0.7, "us", "Fixed cost of a running sequence in a step."),
+        *("sequence_us", "cost", 5, 0.4, "us", "Fixed cost of a running sequence in a step."),
         {"engine": 0.48, "memory": 0.3},
     ),
-    Term(*("step_us", "cost", 300, 0.7, "us", "Fixed cost of a step."), {"engine": 0.48, "memory": 0.5}),
+    Term(*("step_us", "cost", 250, 0.5, "us", "Fixed cost of a step."), {"engine": 0.48, "memory": 0.5}),
     Term(*("moe_layer_us", "cost", 25, 0.6, "us", "Routing of one layer of experts."), {"engine": 0.36, "memory": 0.3}),
     Term(
         *("latent_layer_us", "cost", 20, 0.6, "us", "Compression around one layer's latent attention."),
@@ -109,8 +109,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(*("state_layer_us", "cost", 20, 0.6, "us", "One linear-attention layer."), {"engine": 0.24}),
     Term(
-        *("all_reduce_us", "cost", 6, 0.5, "us", "Floor of one all-reduce between two devices."),
-        {"link": 0.6, "engine": 0.24},
+        *("all_reduce_us", "cost", 5.5, 0.3, "us", "Floor of one all-reduce between two devices."),
+        {"link": 0.35, "engine": 0.24},
     ),
     Term(
         *("all_reduce_growth", "cost", 0.25, 0.5, "per device", "Growth of that floor with each device more."),
