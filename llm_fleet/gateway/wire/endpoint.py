@@ -89,15 +89,21 @@ class EndpointCall:
             if call.body_bytes > call.max_body_bytes:
                 raise BodyTooLargeError
             if self._whole:
+                self._read_on()
                 return
             if self._gone or call.answered:
                 raise ClientGoneError
             self._more.clear()
             if self._waits:
-                self._waits = False
                 call.connection.deadline = asyncio.get_running_loop().time() + self._silence_s
-                call.connection.transport.resume_reading()
+                self._read_on()
             await self._more.wait()
+
+    def _read_on(self) -> None:
+        """Also after the last piece: the connection's next request comes the same way."""
+        if self._waits:
+            self._waits = False
+            self._call.connection.transport.resume_reading()
 
     # The endpoint.
 
