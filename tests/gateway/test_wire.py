@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
 import pytest
 
-from llm_fleet.gateway.http import Request, Response, Route
+from llm_fleet.gateway.errors import ApiError
+from llm_fleet.gateway.http import Endpoint, Request, Response, Route
+from llm_fleet.gateway.wire.endpoint import HELD_BYTES
 from llm_fleet.gateway.wire.server import WireLimits
 from tests.gateway.engine_stand_in import EngineStandIn, wait_until
 from tests.gateway.running_gateway import CHAT, FAST, RunningGateway
@@ -225,3 +229,28 @@ def test_an_endpoints_body_comes_in_pieces_and_its_answer_goes_in_pieces() -> No
             )
     assert raw.content == body
     assert "x-evil" not in raw.headers
+
+
+async def read_late(request: Request) -> Response:
+    await asyncio.sleep(0.2)
+    return Response(200, b"%d" % len(await request.read()))
+
+
+async def refuse_unread(request: Request) -> Response:
+    await asyncio.sleep(0.2)
+    raise ApiError(400, "No.", "refused")
+
+
+@pytest.mark.parametrize(("endpoint", "status"), [(read_late, 200), (refuse_unread, 400)])
+def test_a_connection_is_read_on_after_a_body_that_had_to_wait(endpoint: Endpoint, status: int) -> None:
+    with (
+        RunningGateway(routes=[Route("POST", "/v1/late", endpoint)]) as gateway,
+        gateway.socket() as connection,
+    ):
+        head = f"POST /v1/late HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\n"
+        connection.sendall(f"{head}content-length: {HELD_BYTES + 1}\r\n\r\n".encode())
+        time.sleep(0.05)  # the endpoint has begun: what comes now is held for it
+        connection.sendall(b"x" * (HELD_BYTES + 1))
+        assert answer(connection)[0] == status
+        connection.sendall(HEALTH)
+        assert answer(connection)[0] == 200

@@ -36,6 +36,7 @@ class EndpointCall:
         self._gone = False
         if call.body:
             self._pieces.append(bytes(call.body))
+            self._held_bytes = len(call.body)
             call.release_body()
         if not call.complete:
             call.sink = self._receive
@@ -89,7 +90,6 @@ class EndpointCall:
             if call.body_bytes > call.max_body_bytes:
                 raise BodyTooLargeError
             if self._whole:
-                self._read_on()
                 return
             if self._gone or call.answered:
                 raise ClientGoneError
@@ -100,8 +100,7 @@ class EndpointCall:
             await self._more.wait()
 
     def _read_on(self) -> None:
-        """Also after the last piece: the connection's next request comes the same way."""
-        if self._waits:
+        if self._waits and not self._gone:
             self._waits = False
             self._call.connection.transport.resume_reading()
 
@@ -134,6 +133,8 @@ class EndpointCall:
             raise
         except Exception as error:
             call.broke(error)
+        finally:
+            self._read_on()  # whatever of the body was left unread: the connection's next request comes the same way
 
     async def _answer(self, response: Response) -> None:
         call = self._call
