@@ -96,11 +96,10 @@ class Handler(BaseHTTPRequestHandler):
                 engine.running += 1
                 engine.most = max(engine.most, engine.running)
                 wish = {**engine.control, **body.get("stand_in", {})}
-            try:
-                self._serve(wish)
-            finally:
-                with engine.lock:
-                    engine.running -= 1
+            time.sleep(wish.get("delay_s", 0))
+            with engine.lock:  # before the answer: who has it may send the next one at once
+                engine.running -= 1
+            self._serve(wish)
 
     def _probe(self) -> None:
         status = self.engine.control["probe"]
@@ -109,9 +108,6 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(status, b'{"usage": {"completion_tokens": 1}}' if status == 200 else b'{"error": {}}')
 
     def _serve(self, wish: dict[str, Any]) -> None:
-        end = time.monotonic() + wish.get("delay_s", 0)
-        while time.monotonic() < end:
-            time.sleep(0.02)
         status = wish.get("status", 200)
         answer = {"id": "cmpl-1", "usage": {"completion_tokens": 7}} if status == 200 else {"error": {"code": status}}
         body = b"not json" if wish.get("not_json") else json.dumps(answer).encode()

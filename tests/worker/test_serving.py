@@ -126,7 +126,7 @@ def test_lines_run_side_by_side_up_to_the_engines_slots(world: World, engine: En
         worker.until("serving")
         lines = [world.send(delay_s=0.3) for _ in range(40)]
         eventually(lambda: all(world.result(line) for line in lines))
-        assert engine.facts()["most"] in (8, 9)  # an answer may be back before the stand-in has counted it out
+        assert engine.facts()["most"] == 8
 
 
 def test_batch_work_yields_while_requests_of_others_wait(world: World, engine: EngineProcess) -> None:
