@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from llm_fleet.whole_file import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("aws-cdk-lib", "cdk-nag", "pydantic", "pyyaml")
@@ -23,7 +24,7 @@ def record(
     versions: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the file whole (temporary file, then rename) and print the ratios.
+    """Write the file whole and print the ratios.
 
     `packages` are those whose versions matter, `versions` what else ran, `notes` what a reader must know.
     """
@@ -39,8 +40,6 @@ def record(
         "figures": {key: [round(value, 5) for value in values] for key, values in figures.items()},
     }
     RESULTS.mkdir(exist_ok=True)
-    draft = RESULTS / f".{name}.json"
-    draft.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(draft, RESULTS / f"{name}.json")
+    write_whole(RESULTS / f"{name}.json", json.dumps(result, indent=2) + "\n")
     for key, value in rounded.items():
         sys.stdout.write(f"{name}: {key} = {value}\n")

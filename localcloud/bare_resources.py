@@ -10,8 +10,8 @@ from typing import Any
 from llm_fleet.gateway.settings import GatewaySettings, PoolSettings
 from llm_fleet.planning import FleetPlan
 from llm_fleet.planning.plan import PoolPlan
-from llm_fleet_constructs.boot.engine_arguments import KEEP_ALIVE_S
 from llm_fleet_constructs.boot.settings import PoolSurroundings, pool_settings
+from llm_fleet_constructs.gateway_pool import gateway_pool
 from localcloud.cloud import LocalCloud
 from localcloud.settings_documents import SettingsDocuments
 
@@ -45,7 +45,10 @@ def make_resources(cloud: LocalCloud, plan: FleetPlan) -> SettingsDocuments:
             log_group="none",
         )
         pools[pool.role] = pool_settings(pool, around)
-        gateway_pools[pool.role] = _for_gateway(pool, queue, dead_letters, _group(cloud, f"{name}-{pool.role}", pool))
+        group = _group(cloud, f"{name}-{pool.role}", pool)
+        gateway_pools[pool.role] = gateway_pool(
+            pool, queue_url=queue, dead_letter_queue_url=dead_letters, group_name=group
+        )
     gateway = GatewaySettings(
         version=2,
         pattern=name,
@@ -60,23 +63,6 @@ def make_resources(cloud: LocalCloud, plan: FleetPlan) -> SettingsDocuments:
         pools=gateway_pools,
     )
     return SettingsDocuments(gateway.model_dump(mode="json"), pools)
-
-
-def _for_gateway(pool: PoolPlan, queue_url: str, dead_letter_queue_url: str, group_name: str) -> PoolSettings:
-    return PoolSettings(
-        queue_url=queue_url,
-        dead_letter_queue_url=dead_letter_queue_url,
-        group_name=group_name,
-        fallback=pool.fallback,
-        served_model_name=pool.served_model_name,
-        max_model_len_tokens=min(choice.max_model_len_tokens for choice in pool.choices),
-        expected_output_tokens=pool.load.output_tokens,
-        engine_keep_alive_seconds=KEEP_ALIVE_S,
-        units_per_instance=pool.scaling.units_per_instance,
-        max_units=pool.scaling.max_units,
-        launch_hook_seconds=pool.scaling.launch_hook_seconds,
-        usd_per_million_output_tokens=pool.cost.expected.usd_per_million_output_tokens,
-    )
 
 
 def _table(cloud: LocalCloud, name: str, *keys: str) -> str:

@@ -13,11 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
 STOP_SECONDS = 10
 POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
@@ -83,6 +86,60 @@ class Child:
 
     def _log_end(self) -> str:
         return f":\n{tail(self._log)}" if isinstance(self._log, Path) else ""
+
+
+class Server(ABC):
+    """A server on loopback, in a process and a virtual environment of its own, for as long as a `with` lasts."""
+
+    def __init__(self, name: str, environment_folder: str, log: Path | IO[bytes]) -> None:
+        self._name = name
+        self._python = ROOT / environment_folder / "bin" / "python"
+        self._output = log
+        self._child: Child | None = None
+
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """Of its Python."""
+
+    @abstractmethod
+    def environment_of_process(self) -> Mapping[str, str]:
+        """What the process gets."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether it answers."""
+
+    def start(self) -> None:
+        """Start the process and wait until it answers. `with` does this unless it was done before.
+
+        Raises:
+            LocalCloudError: it is not installed, ended, or stayed silent.
+        """
+        if not self._python.exists():
+            raise LocalCloudError(f"{self._python.relative_to(ROOT)} is missing: run make setup")
+        command = [self._python, *self.arguments()]
+        self._child = Child(self._name, command, self.environment_of_process(), self._output)
+        try:
+            self._child.wait_until(self.ready, START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the process and all that it started. Stopping twice is no error."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
+    def __enter__(self) -> Self:
+        if self._child is None:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 def ending_with_us(command: Sequence[str | Path]) -> list[str | Path]:

@@ -16,15 +16,13 @@ from typing import Any, cast
 
 import boto3
 
-from localcloud.child import ROOT, Child, LocalCloudError
-from localcloud.child import tail as tail
+from localcloud.child import ROOT, LocalCloudError, Server
 
 ACCOUNT = "000000000000"
 ACCESS_KEY = "test"
-START_SECONDS = 60
 
 
-class LocalCloud:
+class LocalCloud(Server):
     """A ministack process of our own, with state in memory and its files in a scratch folder.
 
     Both are gone afterwards; the folder stays, for its logs, when the block ends with an exception.
@@ -34,44 +32,24 @@ class LocalCloud:
         self.region = region
         self.folder = Path(tempfile.mkdtemp(prefix="localcloud-"))
         self.log = self.folder / "cloud.log"
+        super().__init__("the local cloud", ".venv-cloud", self.log)
         self.port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
-        self._child: Child | None = None
         self._session = self.session()
         self._clients: dict[str, Any] = {}
 
-    def start(self) -> None:
-        """Start the process and wait until it answers. `with` does this unless it was done before.
+    def arguments(self) -> list[str]:
+        """Of its Python."""
+        return ["-m", "localcloud.emulator"]
 
-        Raises:
-            LocalCloudError: it is not installed, ended, or stayed silent.
-        """
-        python = ROOT / ".venv-cloud" / "bin" / "python"
-        if not python.exists():
-            raise LocalCloudError(f"{python.relative_to(ROOT)} is missing: run make setup")
-        command = [python, "-m", "localcloud.emulator"]
-        self._child = Child("the local cloud", command, self._server_environment(), self.log)
-        try:
-            self._child.wait_until(lambda: is_healthy(self.endpoint_url), START_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the process and all that it started, its Lambda processes too. Stopping twice is no error."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.stop()
-
-    def __enter__(self) -> LocalCloud:
-        if self._child is None:
-            self.start()
-        return self
+    def ready(self) -> bool:
+        """Whether its health page answers."""
+        return is_healthy(self.endpoint_url)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        super().__exit__(kind, error, trace)
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -106,7 +84,8 @@ class LocalCloud:
             self._clients[service] = make(service, endpoint_url=self.endpoint_url)
         return self._clients[service]
 
-    def _server_environment(self) -> dict[str, str]:
+    def environment_of_process(self) -> Mapping[str, str]:
+        """Loopback only, its files in the scratch folder, and a Node for its functions."""
         scratch = self.folder / "tmp"
         scratch.mkdir()
         return {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from aws_cdk import App, Tags, Validations
 
 from llm_fleet.planning.plan import FleetPlan
+from llm_fleet.whole_file import write_whole
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 
@@ -45,9 +44,9 @@ def synthesize(app: App, plans: Sequence[FleetPlan]) -> Path:
     """
     folder = Path(app.synth().directory)
     for metadata in sorted(folder.glob("*.metadata.json")):
-        _write_whole(metadata, _without_traces(metadata.read_text(encoding="utf-8")))
+        write_whole(metadata, _without_traces(metadata.read_text(encoding="utf-8")))
     for plan in plans:
-        _write_whole(folder / f"{plan.pattern}.plan.json", plan.to_json())
+        write_whole(folder / f"{plan.pattern}.plan.json", plan.to_json())
     return folder
 
 
@@ -65,12 +64,3 @@ def _without_traces(metadata: str) -> str:
         for path, found in entries.items()
     }
     return json.dumps({path: found for path, found in kept.items() if found}, indent=1) + "\n"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write through a temporary file, so that nobody ever reads half a plan."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)

@@ -14,7 +14,7 @@ from constructs import Construct
 from llm_fleet.gateway import settings as shape
 from llm_fleet_constructs.api_keys import ApiKeys
 from llm_fleet_constructs.batch_store import BatchStore
-from llm_fleet_constructs.boot.engine_arguments import KEEP_ALIVE_S
+from llm_fleet_constructs.gateway_pool import gateway_pool
 from llm_fleet_constructs.metrics import NAMESPACE
 from llm_fleet_constructs.pool import Pool
 from llm_fleet_constructs.worker_registry import WorkerRegistry
@@ -81,18 +81,9 @@ def _document(props: GatewaySettingsProps, region: str) -> shape.GatewaySettings
 
 
 def _pool(pool: Pool) -> shape.PoolSettings:
-    plan = pool.plan
-    return shape.PoolSettings(
+    return gateway_pool(
+        pool.plan,
         queue_url=pool.work.queue.queue_url,
         dead_letter_queue_url=pool.work.dead_letters.queue_url,
         group_name=pool.group.auto_scaling_group_name,
-        fallback=tuple(plan.fallback),
-        served_model_name=plan.served_model_name,
-        max_model_len_tokens=min(choice.max_model_len_tokens for choice in plan.choices),
-        expected_output_tokens=plan.load.output_tokens,
-        engine_keep_alive_seconds=KEEP_ALIVE_S,
-        units_per_instance=plan.scaling.units_per_instance,
-        max_units=plan.scaling.max_units,
-        launch_hook_seconds=plan.scaling.launch_hook_seconds,
-        usd_per_million_output_tokens=plan.cost.expected.usd_per_million_output_tokens,
     )

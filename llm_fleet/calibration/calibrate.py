@@ -15,7 +15,6 @@ from llm_fleet.calibration.points import Point, read_points
 from llm_fleet.calibration.predict import Prediction, predict
 from llm_fleet.calibration.score import as_text, table
 from llm_fleet.calibration.setups import Batch, Resolver, batch_of
-from llm_fleet.calibration.whole_file import write_whole
 from llm_fleet.calibration.write import calibration_text
 from llm_fleet.documents import CONFIGS
 from llm_fleet.errors import InputError
@@ -23,6 +22,7 @@ from llm_fleet.sizing.coefficient_file import PATH
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points
 from llm_fleet.sizing.interval import Widths, evidence_word, fitted_widths
+from llm_fleet.whole_file import write_whole
 
 POINTS = CONFIGS / "benchmarks" / "points.csv"
 FOLDS = {"source": 10, "model": 8}

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from llm_fleet.calibration.score import Scored
-from llm_fleet.calibration.whole_file import write_whole
+from llm_fleet.whole_file import write_whole
 
 TITLES = {
     "tpot_ms": "time per output token, ms",

@@ -161,6 +161,10 @@ def _typed(path: Path, header: tuple[str, ...], rows: list[list[str]], lines: li
     return PointTable(path, header, rows, lines, points, problems)
 
 
+Mistake = tuple[str, str, str, str]
+"""Column, message, value and what is allowed."""
+
+
 def _number(text: str, known: dict[str, float | None]) -> float | None:
     """A number; None where the cell is empty, nan where it is no number."""
     if text in known:
@@ -174,15 +178,10 @@ def _number(text: str, known: dict[str, float | None]) -> float | None:
     return value
 
 
-def _point(
-    cells: list[str], places: dict[str, int], line: int, known: dict[str, float | None]
-) -> Point | tuple[str, str, str, str]:
-    """The typed row, or column, message, value and what is allowed."""
-
-    def text(name: str) -> str:
-        place = places.get(name)
-        return "" if place is None else cells[place].strip()
-
+def _values(
+    cells: list[str], places: dict[str, int], known: dict[str, float | None]
+) -> dict[str, float | None] | Mistake:
+    """The row's numbers, None where a cell is empty."""
     values: dict[str, float | None] = {}
     for name in (*POSITIVE, *AT_LEAST_ZERO):
         value = _number(cells[places[name]], known) if name in places else None
@@ -194,6 +193,19 @@ def _point(
         if not 0 <= value < math.inf or (value == 0 and name in POSITIVE):
             allowed = "a number of at least 0, or empty" if name in AT_LEAST_ZERO else "a number above 0, or empty"
             return name, "is not a number in range", cells[places[name]], allowed
+    return values
+
+
+def _point(cells: list[str], places: dict[str, int], line: int, known: dict[str, float | None]) -> Point | Mistake:
+    """The typed row, or what is wrong with it."""
+
+    def text(name: str) -> str:
+        place = places.get(name)
+        return "" if place is None else cells[place].strip()
+
+    values = _values(cells, places, known)
+    if isinstance(values, tuple):
+        return values
     mode = text("mode")
     if mode not in MODES:
         return "mode", unknown_choice("", "mode", mode, MODES).message, mode, ", ".join(MODES)

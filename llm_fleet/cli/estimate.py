@@ -166,7 +166,7 @@ def points(path: str, out: str) -> tuple[str, int]:
     """
     from llm_fleet.calibration.estimate import estimate, estimated_csv
     from llm_fleet.calibration.points import read_points
-    from llm_fleet.calibration.whole_file import write_whole
+    from llm_fleet.whole_file import write_whole
 
     table = read_points(Path(path))
     estimated = estimate(table)

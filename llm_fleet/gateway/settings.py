@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm_fleet.errors import InputError, Problem
+from llm_fleet.settings_document import parse_document
 
 VERSION = 2
 VARIABLE = "LLM_FLEET_SETTINGS"
@@ -76,17 +77,4 @@ def parse_settings(text: str | None, where: str = VARIABLE) -> GatewaySettings:
     if not text:
         fix = "the stack hands it to its tasks; on a laptop start `llm-fleet dev`"
         raise InputError(Problem(where, f"no settings document; {fix}"))
-    try:
-        return GatewaySettings.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError([_problem(where, each) for each in error.errors(include_url=False)]) from error
-
-
-def _problem(where: str, error: object) -> Problem:
-    assert isinstance(error, dict)
-    path = ".".join(str(part) for part in error["loc"])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    message = str(error["msg"])  # pyright: ignore[reportUnknownArgumentType]
-    if path == "version":
-        message = f"this image reads version {VERSION}: deploy image and stack of the same release"
-    given = error["input"] if path else ""  # pyright: ignore[reportUnknownVariableType]
-    return Problem(f"{where}: {path}" if path else where, message, repr(given)[:80] if path else "")  # pyright: ignore[reportUnknownArgumentType]
+    return parse_document(GatewaySettings, text, where, VERSION)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from llm_fleet.errors import InputError, Problem
 from llm_fleet.registry import REFRESH_S
+from llm_fleet.settings_document import parse_document
 
 VERSION = 1
 """Of the document. The instance's own code reads the same one."""
@@ -121,16 +122,4 @@ def load_settings(path: Path) -> WorkerSettings:
     except OSError as error:
         fix = "the instance's user data writes it; elsewhere name another with --settings"
         raise InputError(Problem(str(path), f"cannot be read ({error.strerror}): {fix}")) from error
-    try:
-        return WorkerSettings.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError([_problem(path, dict(each)) for each in error.errors(include_url=False)]) from error
-
-
-def _problem(path: Path, error: dict[str, Any]) -> Problem:
-    key = ".".join(str(part) for part in error["loc"])
-    message = str(error["msg"])
-    if key == "version":
-        message = f"this image reads version {VERSION}: deploy image and stack of the same release"
-    given = repr(error["input"])[:80] if key and error["type"] != "missing" else ""
-    return Problem(f"{path}: {key}" if key else str(path), message, given)
+    return parse_document(WorkerSettings, text, str(path), VERSION)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud import cloud as module
+from localcloud import child as module
 from localcloud.cdk import run_cdk
 from localcloud.child import LocalCloudError
 from localcloud.cloud import LocalCloud, is_healthy

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -98,7 +99,7 @@ class Engine:
         return mode
 
 
-class Parsed(asyncio.Protocol):
+class Parsed(asyncio.Protocol, ABC):
     """One connection of HTTP/1.1: collects a request, then calls `serve`."""
 
     def __init__(self) -> None:
@@ -130,8 +131,9 @@ class Parsed(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self.serve()
 
+    @abstractmethod
     def serve(self) -> None:
-        raise NotImplementedError
+        """Answer the request that has come whole."""
 
     def send(self, status: int, body: bytes, kind: str = "application/json") -> None:
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from localcloud.cloud import ROOT, tail
+from localcloud.child import ROOT, tail
 
 START_S = 60
 STOP_S = 60

@@ -10,10 +10,8 @@ A path that has no text answers 404, as the real one does for a notice that was 
 from __future__ import annotations
 
 import secrets
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any
+
+from tests.worker.loopback_server import Handler, LoopbackServer
 
 ROOT = "/latest/meta-data/"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
@@ -33,72 +31,33 @@ def instance(worker_id: str, instance_type: str, group: str, host: str = "127.0.
     }
 
 
-class ImdsStandIn:
-    """The service. `texts` may change at any time."""
+class ImdsStandIn(LoopbackServer):
+    """The service; `url` is for AWS_EC2_METADATA_SERVICE_ENDPOINT. `texts` may change at any time."""
 
     def __init__(self, texts: dict[str, str]) -> None:
+        super().__init__(_Handler)
         self.texts = dict(texts)
         self.tokens: set[str] = set()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.stand_in = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        """For AWS_EC2_METADATA_SERVICE_ENDPOINT."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     def expire_tokens(self) -> None:
         """Every token that was given out is refused from now on."""
         self.tokens.clear()
 
-    def __enter__(self) -> ImdsStandIn:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    stand_in: ImdsStandIn
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_PUT(self) -> None:
+class _Handler(Handler):
+    def do_PUT(self) -> None:  # noqa: N802  (http.server looks it up by this name)
         if self.path != "/latest/api/token" or not self.headers.get(f"{TOKEN_HEADER}-ttl-seconds"):
-            self._answer(400, "")
+            self.answer(400, "")
             return
         token = secrets.token_hex(8)
-        self._stand_in.tokens.add(token)
-        self._answer(200, token)
+        self.stand_in.tokens.add(token)
+        self.answer(200, token)
 
-    def do_GET(self) -> None:
-        stand_in = self._stand_in
-        text = stand_in.texts.get(self.path.removeprefix(ROOT))
-        if self.headers.get(TOKEN_HEADER) not in stand_in.tokens:
-            self._answer(401, "")
+    def do_GET(self) -> None:  # noqa: N802  (http.server looks it up by this name)
+        text = self.stand_in.texts.get(self.path.removeprefix(ROOT))
+        if self.headers.get(TOKEN_HEADER) not in self.stand_in.tokens:
+            self.answer(401, "")
         elif text is None or not self.path.startswith(ROOT):
-            self._answer(404, "")
+            self.answer(404, "")
         else:
-            self._answer(200, text)
-
-    @property
-    def _stand_in(self) -> ImdsStandIn:
-        assert isinstance(self.server, _Server)
-        return self.server.stand_in
-
-    def _answer(self, status: int, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+            self.answer(200, text)
