@@ -8,6 +8,7 @@ import pytest
 
 from llm_fleet.catalog import load_catalog
 from llm_fleet.errors import InputError, Problem
+from llm_fleet.models import load_models
 
 Edit = Callable[[str, str, str], None]
 
@@ -181,3 +182,34 @@ def test_a_missing_file_is_a_problem_and_not_a_traceback(folder: Path) -> None:
     [problem] = problems_of(folder)
     assert problem.where.endswith("prices.csv")
     assert "cannot be read" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("engine", "degrees"),
+    [
+        ("vllm-neuron-inf2", (1, 2, 4, 8, 24)),
+        ("vllm-neuron-trn1", (1, 2, 8, 16, 32)),
+        ("vllm-neuron-trn2", (1, 2, 4, 8, 16, 32, 64)),
+    ],
+)
+def test_degrees_on_neuron_are_those_of_its_runtime(engine: str, degrees: tuple[int, ...]) -> None:
+    found = next(item for item in load_catalog().engines if item.name == engine)
+    assert found.tensor_parallel_degrees == degrees
+
+
+@pytest.mark.parametrize(
+    ("model", "served_on"),
+    [
+        ("meta-llama/Llama-3.1-8B", {"inf2", "trn1", "trn2"}),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", {"inf2", "trn1", "trn2"}),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", {"inf2", "trn1"}),  # a Qwen 2.5, which Trainium2's engine lacks
+        ("Qwen/Qwen3-8B", {"inf2", "trn1", "trn2"}),
+        ("Qwen/Qwen3-30B-A3B", {"inf2", "trn1"}),  # its experts are an architecture of their own
+        ("openai/gpt-oss-20b", {"trn2"}),
+        ("google/gemma-3-12b-it", set[str]()),
+    ],
+)
+def test_a_neuron_engine_serves_the_architectures_of_its_guide(model: str, served_on: set[str]) -> None:
+    family = load_models().cards[model].family
+    engines = [engine for engine in load_catalog().engines if engine.vendor == "neuron"]
+    assert {engine.families[0] for engine in engines if family in engine.model_families} == served_on
