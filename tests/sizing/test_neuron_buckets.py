@@ -86,7 +86,7 @@ def test_cache_waste_is_what_is_read_beyond_the_sequence():
 
 
 @given(longest=LENGTHS, prompt=LENGTHS)
-def test_a_prompt_is_never_cut_and_never_more_than_doubled_above_the_smallest_bucket(longest: int, prompt: int):
+def test_a_prompt_is_never_cut_nor_padded_to_three_times_itself_above_the_smallest_bucket(longest: int, prompt: int):
     buckets = length_buckets(longest, 8)
     prompt = min(prompt, longest)
     found = padded_prompt_tokens(buckets, prompt)
