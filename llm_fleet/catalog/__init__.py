@@ -9,7 +9,6 @@ from llm_fleet.catalog.load import load_catalog
 from llm_fleet.catalog.types import (
     Accelerator,
     Catalog,
-    Efficiency,
     Engine,
     InstanceType,
     PrecisionSupport,
@@ -20,7 +19,6 @@ from llm_fleet.catalog.types import (
 __all__ = [
     "Accelerator",
     "Catalog",
-    "Efficiency",
     "Engine",
     "InstanceType",
     "PrecisionSupport",

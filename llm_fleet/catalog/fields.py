@@ -68,13 +68,6 @@ class Fields:
             return tuple(found)
         return self._report(name, "must be a list of whole numbers", (1,), "at least 1 each")
 
-    def by_degree(self, name: str) -> dict[int, float]:
-        """Numbers above zero, by tensor parallel degree."""
-        table = {int(k) if k.isdigit() else 0: v for k, v in self._mapping(name).items()}
-        if table and all(_is_degree(k) and _is_number(v) and v > 0 for k, v in table.items()):
-            return {degree: float(value) for degree, value in table.items()}
-        return self._report(name, "must map degrees to numbers above 0", {1: 1.0}, "2: 6.3")
-
     def texts(self, name: str, allowed: Collection[str]) -> dict[str, str]:
         """Text by one of the allowed words."""
         table = self._mapping(name)

@@ -16,7 +16,6 @@ from llm_fleet.catalog.fields import Fields
 from llm_fleet.catalog.types import (
     Accelerator,
     Catalog,
-    Efficiency,
     Engine,
     InstanceType,
     PrecisionSupport,
@@ -67,10 +66,6 @@ ENGINE_KEYS = (
     *("version", "image", "vendor", "accelerators", "families", "architectures", "tensor_parallel_degrees"),
     *("model_families", "ami_parameter", "static_shapes", "status", "capabilities", "source", "as_of", "notes"),
 )
-EFFICIENCY_KEYS = (
-    *("weights_bandwidth_share", "kv_bandwidth_share", "prefill_compute_share", "per_layer_us", "per_sequence_us"),
-    *("per_step_us", "per_request_ms", "all_reduce_latency_us", "all_reduce_gb_per_s", "source"),
-)
 
 
 def load_catalog(folder: Path | None = None) -> Catalog:
@@ -96,7 +91,6 @@ def _load(folder: Path) -> Catalog:
     zone_ids = _availability(folder, problems, sources, types)
     engines = _engines(folder, problems, accelerators, {t.family for t in types.values()})
     support = _precision_support(folder, problems, sources, accelerators)
-    efficiency = _efficiency(folder, problems, accelerators)
     if problems:
         raise InputError(problems)
     return Catalog(
@@ -106,7 +100,6 @@ def _load(folder: Path) -> Catalog:
         zone_ids=zone_ids,
         engines=engines,
         precision_support=support,
-        efficiency=efficiency,
         date=max((p.date for p in prices.values() if p.date), default=date.min),
         families=tuple(sorted({t.family for t in types.values()})),
         regions=tuple(sorted({region for _, region in zone_ids})),
@@ -293,30 +286,4 @@ def _engine(name: str, fields: Fields, accelerators: Collection[str], families: 
         as_of=fields.text("as_of"),
         capabilities=fields.names("capabilities"),
         notes=fields.text("notes", default=""),
-    )
-
-
-def _efficiency(folder: Path, problems: list[Problem], accelerators: Collection[str]) -> dict[str, Efficiency]:
-    document = _yaml(folder, "efficiency.yaml", problems)
-    if document is None:
-        return {}
-    for name in document.data:
-        if name not in accelerators:
-            problems.append(Problem(document.where(name), "is no accelerator of accelerators.csv", name))
-    return {name: _one_efficiency(name, Fields(document, name, EFFICIENCY_KEYS, problems)) for name in document.data}
-
-
-def _one_efficiency(name: str, fields: Fields) -> Efficiency:
-    return Efficiency(
-        accelerator=name,
-        weights_bandwidth_share=fields.number("weights_bandwidth_share", at_most=1),
-        kv_bandwidth_share=fields.number("kv_bandwidth_share", at_most=1),
-        prefill_compute_share=fields.number("prefill_compute_share", at_most=1),
-        per_layer_us=fields.number("per_layer_us"),
-        per_sequence_us=fields.number("per_sequence_us"),
-        per_step_us=fields.number("per_step_us"),
-        per_request_ms=fields.number("per_request_ms"),
-        all_reduce_latency_us=fields.by_degree("all_reduce_latency_us"),
-        all_reduce_gb_per_s=fields.by_degree("all_reduce_gb_per_s"),
-        source=fields.text("source"),
     )

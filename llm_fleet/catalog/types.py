@@ -147,25 +147,6 @@ class PrecisionSupport:
 
 
 @dataclass(frozen=True, slots=True)
-class Efficiency:
-    """Reached shares of the peaks and fixed costs, for one accelerator. From configs/catalog/efficiency.yaml."""
-
-    accelerator: str
-    weights_bandwidth_share: float
-    kv_bandwidth_share: float
-    prefill_compute_share: float
-    per_layer_us: float
-    per_sequence_us: float
-    per_step_us: float
-    per_request_ms: float
-    all_reduce_latency_us: Mapping[int, float]
-    """Floor of one all-reduce, by tensor parallel degree."""
-    all_reduce_gb_per_s: Mapping[int, float]
-    """Algorithm bandwidth of a large all-reduce (message bytes / time), by tensor parallel degree."""
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """Where figures come from. From configs/catalog/sources.csv."""
 
@@ -191,8 +172,6 @@ class Catalog:
     engines: tuple[Engine, ...]
     precision_support: Mapping[tuple[str, str], PrecisionSupport]
     """By (accelerator, precision)."""
-    efficiency: Mapping[str, Efficiency]
-    """By accelerator."""
     date: date
     """Newest date of any on-demand price: how fresh the catalogue is."""
     families: tuple[str, ...] = field(default=())

@@ -168,14 +168,12 @@ def engines_match_their_machines(catalog: Catalog) -> Iterator[Problem]:
 
 
 def engine_accelerators_are_complete(catalog: Catalog) -> Iterator[Problem]:
-    """An accelerator with an engine has usable memory, bandwidth, 16-bit compute, all precisions and an efficiency."""
+    """An accelerator with an engine has usable memory, bandwidth, 16-bit compute and all precisions."""
     for name in sorted({name for engine in catalog.engines for name in engine.accelerators}):
         device = catalog.accelerators[name]
         missing = [precision for precision in PRECISIONS if (name, precision) not in catalog.precision_support]
         if missing:
             yield Problem(f"precision_support.csv {name}", "has no row for", ", ".join(missing))
-        if name not in catalog.efficiency:
-            yield Problem("efficiency.yaml", "has no entry for an accelerator with an engine", name)
         if device.memory_usable_gib is None or device.memory_bandwidth_gb_per_s is None:
             yield _accelerator_problem(device, "has an engine but no usable memory or bandwidth", "")
         if "fp16" not in device.dense_tflops:
@@ -189,19 +187,6 @@ def refused_precisions_say_why(catalog: Catalog) -> Iterator[Problem]:
     for entry in catalog.precision_support.values():
         if entry.how == "no" and not entry.note:
             yield Problem(f"precision_support.csv {entry.accelerator} {entry.precision}", "is refused without a note")
-
-
-def all_reduce_is_known_per_degree(catalog: Catalog) -> Iterator[Problem]:
-    """All-reduce latency and bandwidth cover the same degrees, and all that the engine accepts above 1."""
-    for engine in catalog.engines:
-        for name in engine.accelerators:
-            known = catalog.efficiency.get(name)
-            if known is None:
-                continue
-            asked = {degree for degree in engine.tensor_parallel_degrees if degree > 1}
-            if not asked <= set(known.all_reduce_latency_us) or not asked <= set(known.all_reduce_gb_per_s):
-                message = f"all-reduce is not given for every degree of {engine.name}"
-                yield Problem(f"efficiency.yaml {name}", message, "", ", ".join(map(str, sorted(asked))))
 
 
 def unused_sources(folder: Path) -> Iterator[Problem]:
@@ -227,7 +212,6 @@ CHECKS = (
     engines_match_their_machines,
     engine_accelerators_are_complete,
     refused_precisions_say_why,
-    all_reduce_is_known_per_degree,
 )
 
 

@@ -11,7 +11,12 @@ from llm_fleet.errors import InputError, Problem, nearest_of, unknown_choice
 from llm_fleet.models.card import PRECISIONS
 from llm_fleet.patterns.words import IMAGE_PATTERN, PURCHASE_KINDS, PurchaseKind
 
-OVERRIDE_KEYS = ("model", "precision", "region", "instance_families", "max_instances", "purchase", "image")
+OVERRIDE_KEYS = (
+    *("model", "precision", "kv_precision", "sizing", "region", "instance_families", "max_instances", "purchase"),
+    "image",
+)
+KV_PRECISIONS = ("auto", "fp8")
+SIZINGS = ("cautious", "bold")
 MAX_INSTANCES = 1000
 
 
@@ -21,6 +26,8 @@ class Overrides:
 
     model: str | None = None
     precision: str | None = None
+    kv_precision: str | None = None
+    sizing: str | None = None
     region: str | None = None
     instance_families: tuple[str, ...] | None = None
     max_instances: int | None = None
@@ -32,6 +39,8 @@ class Overrides:
         texts = {
             "model": self.model,
             "precision": self.precision,
+            "kv_precision": self.kv_precision,
+            "sizing": self.sizing,
             "region": self.region,
             "instance_families": ",".join(self.instance_families) if self.instance_families else None,
             "max_instances": None if self.max_instances is None else str(self.max_instances),
@@ -91,6 +100,14 @@ def _with(overrides: Overrides, key: str, text: str, where: str, problems: list[
             if text not in PRECISIONS:
                 problems.append(unknown_choice(where, "precision", text, PRECISIONS))
             return replace(overrides, precision=text)
+        case "kv_precision":
+            if text not in KV_PRECISIONS:
+                problems.append(unknown_choice(where, "kv_precision", text, KV_PRECISIONS))
+            return replace(overrides, kv_precision=text)
+        case "sizing":
+            if text not in SIZINGS:
+                problems.append(unknown_choice(where, "sizing", text, SIZINGS))
+            return replace(overrides, sizing=text)
         case "instance_families":
             families = tuple(part.strip() for part in text.split(","))
             if not all(families):

@@ -137,6 +137,9 @@ class Pool(Part):
     model: ModelName | None = Field(default=None, description="overrides the pattern's model")
     precision: str | None = Field(default=None, description="overrides the pattern's precision")
     max_model_len_tokens: Tokens = 4096
+    kv_precision: Literal["auto", "fp8"] = Field(
+        default="auto", description="of the cache: auto is 16 bit; fp8 takes half the memory, on GPUs that have it"
+    )
     workload: Workload
     usage: UsagePattern
     marks: Marks
@@ -220,6 +223,10 @@ class Pattern(Part):
     region: str
     model: ModelName
     precision: str
+    sizing: Literal["cautious", "bold"] = Field(
+        default="cautious",
+        description="cautious: capacity by the low end of each prediction's interval; bold: by the typical prediction",
+    )
     article_instance_type: str | None = Field(default=None, description="the source article's type for this pattern")
     pools: Annotated[dict[Role, Pool], Field(min_length=1)]
     fallback: dict[Role, Annotated[tuple[Role, ...], Field(strict=False)]] = Field(

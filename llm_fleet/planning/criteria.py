@@ -6,15 +6,17 @@ To add one: write a function from Candidate to Reason or None, and name it in CR
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llm_fleet.catalog.types import Catalog, InstanceType, Price
 from llm_fleet.planning.plan import Reason
 from llm_fleet.planning.purchase import usd_per_hour
 from llm_fleet.planning.request import PoolRequest
-from llm_fleet.sizing.memory import GIB, weight_bytes
-from llm_fleet.sizing.serving import Hardware, ServingPlan, best_plan, serving_plans
+from llm_fleet.sizing.forecast import device_of
+from llm_fleet.sizing.layout import GIB
+from llm_fleet.sizing.serving import Asked, Hardware, ServingPlan, best_plan, serving_plans
+from llm_fleet.sizing.traits import model_traits
 
 HOURS_PER_MONTH = 730
 NEURON_HOST_MEMORY_FACTOR = 2.5
@@ -25,7 +27,9 @@ smallest size known to be enough (aws-neuron/nki-samples issue 87, 2025-08); 2.5
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One type, one pool. `serving` is None until hardware is known to be usable."""
+    """One type, one pool. `hardware` is None where it cannot be used at all, `splits` are the serving plans by tensor
+    parallel degree, and `serving` is the best of them.
+    """
 
     request: PoolRequest
     catalog: Catalog
@@ -33,6 +37,7 @@ class Candidate:
     price: Price | None
     zone_ids: tuple[str, ...]
     hardware: Hardware | None = None
+    splits: tuple[ServingPlan, ...] = ()
     serving: ServingPlan | None = None
 
 
@@ -160,8 +165,21 @@ def precision_supported(candidate: Candidate) -> Reason | None:
     return reason("precision", precision, "no", "format", f"{precision} does not run on {accelerator}: {note}")
 
 
+def cache_precision_supported(candidate: Candidate) -> Reason | None:
+    """Hardware and engine have the cache's format: an 8-bit cache runs where 8-bit floats are computed."""
+    wanted, engine = candidate.request.demand.kv_precision, candidate.catalog.engine_for(candidate.instance_type)
+    if wanted == "auto" or engine is None:
+        return None
+    accelerator = candidate.instance_type.accelerator
+    support = candidate.catalog.precision_support.get((accelerator, wanted))
+    if engine.vendor == "nvidia" and support and support.how == "native":
+        return None
+    text = f"a cache in {wanted} does not run on {accelerator} with {engine.name}"
+    return reason("kv_precision", wanted, "no", "format", text)
+
+
 def figures_known(candidate: Candidate) -> Reason | None:
-    """Memory, bandwidth and compute of the device are known: nothing is sized on a guess."""
+    """Memory, bandwidth and compute of the device are known, and so are its kin: nothing is sized on a guess."""
     accelerator = candidate.catalog.accelerators[candidate.instance_type.accelerator]
     missing = [
         name
@@ -172,6 +190,8 @@ def figures_known(candidate: Candidate) -> Reason | None:
         )
         if not known
     ]
+    if not missing and device_of(candidate.instance_type) is None:
+        missing = ["speed"]
     if not missing:
         return None
     text = f"no trustworthy figure for the {', '.join(missing)} of {accelerator.name}"
@@ -205,7 +225,8 @@ def host_memory_holds(candidate: Candidate) -> Reason | None:
     """The host can load and compile for Neuron."""
     if candidate.hardware is None or not candidate.hardware.neuron:
         return None
-    needed = NEURON_HOST_MEMORY_FACTOR * weight_bytes(candidate.request.card, "bf16") / GIB
+    request = candidate.request
+    needed = NEURON_HOST_MEMORY_FACTOR * model_traits(request.card, request.precision).weight_bytes / GIB
     has = candidate.instance_type.memory_gib
     if has >= needed:
         return None
@@ -214,21 +235,27 @@ def host_memory_holds(candidate: Candidate) -> Reason | None:
 
 
 def time_per_token_kept(candidate: Candidate) -> Reason | None:
-    """A single request keeps the mark on time per output token."""
+    """A single request keeps the mark on time per output token, at the slow end of the interval."""
     serving, mark = candidate.serving, candidate.request.demand.tpot_mark_ms
-    if serving is None or not serving.fits or serving.tpot_ms <= mark:
+    if serving is None or not serving.fits or serving.slow_tpot_ms <= mark:
         return None
-    text = f"one request takes {serving.tpot_ms:.0f} ms per output token, the mark is {mark:g}"
-    return reason("tpot", serving.tpot_ms, mark, "ms", text)
+    took = _up_to(serving.tpot_ms, serving.slow_tpot_ms)
+    text = f"one request takes {took} per output token, the mark is {mark:g}"
+    return reason("tpot", serving.slow_tpot_ms, mark, "ms", text)
 
 
 def first_token_kept(candidate: Candidate) -> Reason | None:
-    """A single request keeps the mark on time to first token."""
+    """A single request keeps the mark on time to first token, at the slow end of the interval."""
     serving, mark = candidate.serving, candidate.request.demand.ttft_mark_ms
-    if serving is None or not serving.fits or serving.ttft_unloaded_ms <= mark:
+    if serving is None or not serving.fits or serving.slow_ttft_unloaded_ms <= mark:
         return None
-    text = f"the first token takes {serving.ttft_unloaded_ms:.0f} ms without load, the mark is {mark:g}"
-    return reason("ttft", serving.ttft_unloaded_ms, mark, "ms", text)
+    took = _up_to(serving.ttft_unloaded_ms, serving.slow_ttft_unloaded_ms)
+    text = f"the first token takes {took} without load, the mark is {mark:g}"
+    return reason("ttft", serving.slow_ttft_unloaded_ms, mark, "ms", text)
+
+
+def _up_to(typical: float, slow: float) -> str:
+    return f"{typical:.0f} ms" if slow <= typical else f"{typical:.0f} ms (up to {slow:.0f})"
 
 
 def peak_served(candidate: Candidate) -> Reason | None:
@@ -244,7 +271,7 @@ def peak_served(candidate: Candidate) -> Reason | None:
     return reason("max_instances", needed, allowed, "instances", text)
 
 
-CRITERIA: tuple[Criterion, ...] = (
+FACTS: tuple[Criterion, ...] = (
     still_offered,
     family_allowed,
     architecture_allowed,
@@ -252,7 +279,19 @@ CRITERIA: tuple[Criterion, ...] = (
     price_known,
     engine_exists,
     precision_supported,
+    cache_precision_supported,
     figures_known,
+)
+"""What is known before anything is forecast."""
+FORECASTABLE: tuple[Criterion, ...] = (
+    engine_exists,
+    precision_supported,
+    cache_precision_supported,
+    figures_known,
+)
+"""Without these there is nothing to forecast."""
+CRITERIA: tuple[Criterion, ...] = (
+    *FACTS,
     heads_divide,
     memory_holds,
     host_memory_holds,
@@ -263,7 +302,17 @@ CRITERIA: tuple[Criterion, ...] = (
 
 
 ORDER = (
-    *("retired", "instance_families", "architecture", "region", "price", "engine", "precision", "figures"),
+    *(
+        "retired",
+        "instance_families",
+        "architecture",
+        "region",
+        "price",
+        "engine",
+        "precision",
+        "kv_precision",
+        "figures",
+    ),
     *("tensor_parallel", "memory", "host_memory", "tpot", "ttft", "max_instances", "budget"),
 )
 """Names of the criteria, from what a user can change least to what follows from all before."""
@@ -271,7 +320,7 @@ ORDER = (
 
 def instances_for(request: PoolRequest, serving: ServingPlan, requests_per_s: float) -> int:
     """Instances that serve the rate at the pool's target utilisation, no fewer than its minimum."""
-    safe_rate = serving.requests_per_s * request.pool.scaling.target_utilization
+    safe_rate = serving.sized_requests_per_s * request.pool.scaling.target_utilization
     return max(request.pool.scaling.min_instances, math.ceil(requests_per_s / safe_rate - 1e-9))
 
 
@@ -287,14 +336,42 @@ def mean_usd_per_hour(
 
 def assess(request: PoolRequest, catalog: Catalog) -> tuple[Assessment, ...]:
     """Every type of the catalogue, judged for the pool, in the catalogue's order."""
-    return tuple(_assess_one(request, catalog, kind) for kind in catalog.instance_types.values())
+    return assess_many((request,), catalog)[0]
 
 
-def _assess_one(request: PoolRequest, catalog: Catalog, kind: InstanceType) -> Assessment:
+def assess_many(
+    requests: Sequence[PoolRequest],
+    catalog: Catalog,
+    needed: Sequence[Criterion] = FORECASTABLE,
+) -> list[tuple[Assessment, ...]]:
+    """assess() of many requests, forecast in one pass. Types that fail a criterion of `needed` are not forecast."""
+    kinds = tuple(catalog.instance_types.values())
+    candidates = [_candidate(request, catalog, kind, needed) for request in requests for kind in kinds]
+    usable = [(place, item.hardware) for place, item in enumerate(candidates) if item.hardware]
+    asked = [
+        Asked(item.request.card, item.request.precision, hardware, item.request.demand)
+        for item, hardware in ((candidates[place], hardware) for place, hardware in usable)
+    ]
+    for (place, _), splits in zip(usable, serving_plans(asked), strict=True):
+        if splits:
+            candidates[place] = replace(candidates[place], splits=splits, serving=best_plan(splits))
+    judged = [_judged(item) for item in candidates]
+    return [tuple(judged[start : start + len(kinds)]) for start in range(0, len(judged), len(kinds))]
+
+
+def _candidate(request: PoolRequest, catalog: Catalog, kind: InstanceType, needed: Sequence[Criterion]) -> Candidate:
+    """A type, with its hardware where it meets what is needed, whatever else fails."""
     wanted = request.pool.constraints.zone_ids
     zones = tuple(z for z in catalog.zones(kind.name, request.region) if not wanted or z in wanted)
     candidate = Candidate(request, catalog, kind, catalog.price(kind.name, request.region), zones)
-    candidate = _with_serving(candidate)
+    engine = catalog.engine_for(kind)
+    if engine is None or any(criterion(candidate) for criterion in needed):
+        return candidate
+    return replace(candidate, hardware=Hardware(kind, catalog.accelerators[kind.accelerator], engine))
+
+
+def _judged(candidate: Candidate) -> Assessment:
+    request = candidate.request
     reasons = tuple(found for criterion in CRITERIA if (found := criterion(candidate)))
     serving, price = candidate.serving, candidate.price
     if serving is None or price is None or price.on_demand_usd_per_hour is None or not serving.requests_per_s:
@@ -305,21 +382,3 @@ def _assess_one(request: PoolRequest, catalog: Catalog, kind: InstanceType) -> A
         text = f"costs {usd:,.0f} USD a month at expected load, the limit is {limit:,.0f}"
         reasons += (reason("budget", usd, limit, "USD/month", text),)
     return Assessment(candidate, reasons, instances_for(request, serving, request.rates.expected), usd)
-
-
-def _with_serving(candidate: Candidate) -> Candidate:
-    """Adds hardware and serving plan where engine, format and figures allow one, whatever else fails."""
-    engine = candidate.catalog.engine_for(candidate.instance_type)
-    if engine is None or engine_exists(candidate) or precision_supported(candidate) or figures_known(candidate):
-        return candidate
-    accelerator = candidate.catalog.accelerators[candidate.instance_type.accelerator]
-    efficiency = candidate.catalog.efficiency.get(accelerator.name)
-    if efficiency is None:
-        return candidate
-    request = candidate.request
-    sixteen = accelerator.dense_tflops.get("bf16") or accelerator.dense_tflops["fp16"]
-    native = candidate.catalog.precision_support[accelerator.name, request.precision].how == "native"
-    compute = accelerator.dense_tflops.get(request.precision, sixteen) if native else sixteen
-    hardware = Hardware(candidate.instance_type, accelerator, engine, efficiency, compute)
-    plans = tuple(serving_plans(request.card, request.precision, hardware, request.demand))
-    return replace(candidate, hardware=hardware, serving=best_plan(plans) if plans else None)

@@ -8,7 +8,7 @@ from typing import cast
 
 from llm_fleet.catalog import Catalog, load_catalog
 from llm_fleet.errors import InputError, Problem
-from llm_fleet.models import load_models
+from llm_fleet.models import ModelLibrary, load_models
 from llm_fleet.patterns import Overrides, load_pattern, parse_overrides
 from llm_fleet.patterns.load import LoadedPattern
 from llm_fleet.patterns.words import ROLES, Role
@@ -16,6 +16,7 @@ from llm_fleet.planning import cautions, choosing
 from llm_fleet.planning.criteria import HOURS_PER_MONTH, Assessment, assess, instances_for, mean_usd_per_hour
 from llm_fleet.planning.existing_vpc import existing_vpc_problems
 from llm_fleet.planning.guide_choice import article_type, guide_choice
+from llm_fleet.planning.levers import boldly, boldness, levers
 from llm_fleet.planning.plan import (
     Cost,
     Deployment,
@@ -49,10 +50,10 @@ def plan_fleet(pattern: str, overrides: Mapping[str, str] | None = None) -> Flee
     """
     settled = parse_overrides(overrides or {})
     loaded = load_pattern(pattern)
-    catalog = load_catalog()
-    region, requests = settle_requests(loaded, settled, catalog, load_models())
+    catalog, models = load_catalog(), load_models()
+    region, requests = settle_requests(loaded, settled, catalog, models)
     judged, dropped = _judge(requests, catalog)
-    plan = _compose(loaded, settled, region, judged, dropped, catalog)
+    plan = _compose(loaded, settled, region, judged, dropped, catalog, models)
     if lacking := tuple(existing_vpc_problems(plan)):
         raise InputError(lacking)
     return plan
@@ -69,7 +70,7 @@ def _judge(requests: Sequence[PoolRequest], catalog: Catalog) -> tuple[list[_Jud
         if chosen:
             judged.append(_Judged(request, assessments, chosen))
         elif request.pool.required:
-            problems.append(_no_type(request, assessments))
+            problems.append(_no_type(request, assessments, catalog))
         else:
             dropped[request.role] = f"no type can serve: {choosing.what_excludes(assessments)}"
     if problems:
@@ -77,16 +78,19 @@ def _judge(requests: Sequence[PoolRequest], catalog: Catalog) -> tuple[list[_Jud
     return judged, dropped
 
 
-def _no_type(request: PoolRequest, assessments: Sequence[Assessment]) -> Problem:
+def _no_type(request: PoolRequest, assessments: Sequence[Assessment], catalog: Catalog) -> Problem:
     """The error of a required pool that stays empty, with the types that came nearest, within the families asked
-    for.
+    for, and those that would serve if predictions were trusted without their interval.
     """
     where = f"pool {request.role} ({request.card.name}, {request.precision}, {request.region})"
     asked = [item for item in assessments if all(reason.criterion != "instance_families" for reason in item.reasons)]
     within = f" within instance_families {', '.join(request.families)}" if request.families else ""
     nearest = sorted(asked, key=lambda item: (len(item.reasons), item.name))[:NEAREST_SHOWN]
     shown = "; ".join(f"{item.name}: {item.reasons[0].text}" for item in nearest)
-    return Problem(where, f"no type can serve{within}: {choosing.what_excludes(asked)}. Nearest: {shown}")
+    bold = ", ".join(entry.name for entry in boldly(request, catalog)[:NEAREST_SHOWN])
+    boldness_helps = f". By typical predictions (-c sizing=bold) these would: {bold}" if bold else ""
+    message = f"no type can serve{within}: {choosing.what_excludes(asked)}. Nearest: {shown}{boldness_helps}"
+    return Problem(where, message)
 
 
 def _compose(
@@ -96,10 +100,11 @@ def _compose(
     judged: Sequence[_Judged],
     dropped: Mapping[Role, str],
     catalog: Catalog,
+    models: ModelLibrary,
 ) -> FleetPlan:
     pattern = loaded.pattern
     routes = _routes(pattern.fallback, {item.request.role for item in judged}, dropped)
-    pools = tuple(_pool_plan(item, pattern.fallback.get(item.request.role, ()), catalog) for item in judged)
+    pools = tuple(_pool_plan(item, pattern.fallback.get(item.request.role, ()), catalog, models) for item in judged)
     gateway = pattern.deploy.gateway
     if overrides.image:
         gateway = gateway.model_copy(update={"image": overrides.image})
@@ -159,7 +164,7 @@ def _routes(
     return routes
 
 
-def _pool_plan(item: _Judged, fallback: Sequence[Role], catalog: Catalog) -> PoolPlan:
+def _pool_plan(item: _Judged, fallback: Sequence[Role], catalog: Catalog, models: ModelLibrary) -> PoolPlan:
     request, chosen = item.request, item.chosen
     best = chosen.choices[0]
     weights = choosing.capacity_weights(chosen.choices)
@@ -203,6 +208,9 @@ def _pool_plan(item: _Judged, fallback: Sequence[Role], catalog: Catalog) -> Poo
         purchase=purchase_of(request, best, weights[0]),
         scaling=scaling_of(request, chosen.choices, weights),
         cost=_pool_cost(request, best),
+        sizing="cautious" if request.demand.cautious else "bold",
+        boldness=boldness(request, catalog, best.usd_per_month),
+        levers=levers(request, catalog, models, best.usd_per_month),
         guide=guide_choice(request, by_name, best.usd_per_month),
         article_type=article_type(request, by_name, choosing.rank(item.assessments), names),
     )

@@ -51,6 +51,35 @@ class Memory(Value):
     reserve_gib: float
 
 
+class MeasuredClass(Value):
+    """Measured points of one kind: what a prediction leans on."""
+
+    accelerator: str
+    engine_class: str
+    weight_format: str
+    params_billion: float
+    points: int
+
+
+class Evidence(Value):
+    """How well a prediction is backed. The interval holds about 80 % of like cases."""
+
+    interval_factor: float = Field(description="rates and times run from value / factor to value x factor")
+    measured_points: int = Field(description="same accelerator, engine class and weight format, within 2x in size")
+    nearest: tuple[MeasuredClass, ...] = Field(
+        description="the nearest measured kinds; `llm-fleet estimate` lists rows"
+    )
+
+
+class Split(Value):
+    """One way to divide the instance: every replica is an engine over `tensor_parallel` devices."""
+
+    tensor_parallel: int
+    replicas: int
+    requests_per_s: float = Field(description="at the largest load within the marks; 0 where it serves none")
+    note: str = Field(description="why it serves nothing, or empty")
+
+
 class Choice(Value):
     """One instance type of a pool, with its serving plan and what it is predicted to do."""
 
@@ -69,11 +98,22 @@ class Choice(Value):
     max_num_seqs: int = Field(description="per replica")
     max_num_batched_tokens: int = Field(description="per replica and step")
     memory: Memory
-    output_tokens_per_s: float = Field(description="whole instance, at the largest load within the marks")
-    requests_per_s: float = Field(description="whole instance, at the largest load within the marks")
+    largest_context_tokens: int = Field(description="of one sequence alone on a replica")
+    full_length_sequences: int = Field(description="of max_model_len_tokens that fit one replica at once")
+    splits: tuple[Split, ...] = Field(description="every tensor parallel degree that the engine and the heads allow")
+    concurrency: int = Field(description="requests in flight per replica at the largest load within the marks")
+    output_tokens_per_s: float = Field(description="whole instance, at that load")
+    low_output_tokens_per_s: float = Field(description="what capacity is bought by: about nine in ten do better")
+    high_output_tokens_per_s: float
+    requests_per_s: float = Field(description="whole instance, at that load")
+    low_requests_per_s: float
     ttft_ms: float = Field(description="predicted without queueing, at that load")
+    high_ttft_ms: float = Field(description="the slow end, which keeps the mark")
     ttft_unloaded_ms: float
     tpot_ms: float = Field(description="predicted at that load")
+    low_tpot_ms: float
+    high_tpot_ms: float = Field(description="the slow end, which keeps the mark")
+    evidence: Evidence
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float | None
     spot_kind: Literal["observed", "derived"] | None
@@ -232,6 +272,29 @@ class ArticleType(Value):
     alternatives: tuple[Alternative, ...]
 
 
+class Boldness(Value):
+    """What it would save to size by the typical prediction in place of the low end of its interval."""
+
+    instance_type: str
+    instances_at_expected_load: int
+    usd_per_month: float
+    saves_usd_per_month: float
+
+
+class Lever(Value):
+    """A change that is the user's to make: what it would save, and what it costs in quality."""
+
+    kind: Literal["precision", "model", "context", "kv_precision", "together"]
+    change: str
+    how: str = Field(description="the override or the pattern's key that takes it")
+    instance_type: str | None = Field(description="the cheapest type then; null where none can serve")
+    usd_per_month: float | None
+    saves_usd_per_month: float | None = Field(description="against the plan; negative: it costs more")
+    quality_retained_percent: float | None = Field(description="null where no figure is known")
+    quality_source: str
+    note: str = Field(description="what else it takes, or why it cannot be had")
+
+
 class PoolPlan(Value):
     """One pool: one group, one queue, one role."""
 
@@ -255,6 +318,9 @@ class PoolPlan(Value):
     purchase: Purchase
     scaling: Scaling
     cost: Cost
+    sizing: Literal["cautious", "bold"] = Field(description="cautious: by the low end of the intervals")
+    boldness: Boldness
+    levers: tuple[Lever, ...] = Field(description="largest saving first")
     guide: Guide
     article_type: ArticleType | None
 

@@ -129,7 +129,13 @@ def _settle(
     if length < pool.max_model_len_tokens:
         notes += (f"{resolved.card.name} holds {length} tokens, not the {pool.max_model_len_tokens} of the pattern.",)
     demand = Demand(
-        pool.workload.input_tokens, pool.workload.output_tokens, length, pool.marks.ttft_ms, pool.marks.tpot_ms
+        input_tokens=pool.workload.input_tokens,
+        output_tokens=pool.workload.output_tokens,
+        max_model_len_tokens=length,
+        ttft_mark_ms=pool.marks.ttft_ms,
+        tpot_mark_ms=pool.marks.tpot_ms,
+        kv_precision=overrides.kv_precision or pool.kv_precision,
+        cautious=(overrides.sizing or pattern.sizing) == "cautious",
     )
     return PoolRequest(
         role=role,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from llm_fleet.planning.plan import ArticleType, Choice, FleetPlan, GuideChoice, LoadCost, PoolPlan, Rejected
+from llm_fleet.planning.plan import ArticleType, Choice, FleetPlan, GuideChoice, Lever, LoadCost, PoolPlan, Rejected
 from llm_fleet.report.table import table
 
 REASONS_SHOWN = 2
@@ -48,6 +48,12 @@ def _pool(pool: PoolPlan, every_type: bool) -> str:
         "",
         table(_CHOICE_HEADER, [_choice_row(choice) for choice in pool.choices]),
         "",
+        *(f"  {line}" for line in _sureness(pool)),
+        *(f"  {line}" for line in _splits(pool.choices)),
+        "",
+        "  Levers, none taken: what each would save a month and what it costs in quality",
+        table(_LEVER_HEADER, [_lever_row(lever) for lever in pool.levers], "    "),
+        "",
         f"  {_purchase(pool)}",
         f"  {_scaling(pool)}",
         *(f"  {schedule}" for schedule in _schedules(pool)),
@@ -87,14 +93,65 @@ def _choice_row(choice: Choice) -> tuple[str, ...]:
         str(choice.capacity_weight),
         f"{choice.replicas} x TP{choice.tensor_parallel}",
         f"{used:.1f}+{choice.memory.kv_cache_gib:.1f} of {choice.memory.usable_gib:.1f}",
-        f"{choice.output_tokens_per_s:,.0f}",
-        f"{choice.ttft_ms:.0f}",
-        f"{choice.tpot_ms:.1f}",
+        _range(choice.output_tokens_per_s, choice.low_output_tokens_per_s, choice.high_output_tokens_per_s),
+        f"{choice.ttft_ms:,.0f} (-{choice.high_ttft_ms:,.0f})",
+        _range(choice.tpot_ms, choice.low_tpot_ms, choice.high_tpot_ms),
         f"{choice.on_demand_usd_per_hour:.4g}",
         spot,
         f"{choice.usd_per_million_output_tokens:.2f}",
         f"{choice.usd_per_month:,.0f}",
     )
+
+
+def _range(value: float, low: float, high: float) -> str:
+    return f"{value:,.0f} ({low:,.0f}-{high:,.0f})"
+
+
+def _sureness(pool: PoolPlan) -> Iterator[str]:
+    """What the predictions lean on, and what it would save to trust them more."""
+    best, bold = pool.choices[0], pool.boldness
+    near = ", ".join(
+        f"{known.points} of {known.accelerator} {known.engine_class} {known.weight_format} {known.params_billion:g}B"
+        for known in best.evidence.nearest
+    )
+    yield (
+        f"Evidence for {best.instance_type}: {best.evidence.measured_points} measured points alike, "
+        f"interval x/÷ {best.evidence.interval_factor:.2f}; nearest: {near}"
+    )
+    if pool.sizing == "bold":
+        yield "Sized by the typical prediction (sizing: bold): about half of like cases are slower"
+        return
+    saves = "saves nothing" if bold.saves_usd_per_month < 1 else f"saves {bold.saves_usd_per_month:,.0f}"
+    yield (
+        f"Sized for the low end of the interval; by the typical prediction: {bold.instances_at_expected_load} x "
+        f"{bold.instance_type}, {bold.usd_per_month:,.0f} USD/month, {saves}"
+    )
+
+
+def _splits(choices: Sequence[Choice]) -> Iterator[str]:
+    """Of types with several devices: what each split would serve. Types that are alike stand in one line."""
+    alike: dict[tuple[object, ...], list[Choice]] = {}
+    for choice in choices:
+        if len(choice.splits) > 1:
+            alike.setdefault((choice.accelerator, choice.accelerator_count, choice.splits), []).append(choice)
+    for same in alike.values():
+        ways = "; ".join(
+            f"{split.replicas} x TP{split.tensor_parallel} {split.note or f'{split.requests_per_s:.2f}'}"
+            for split in same[0].splits
+        )
+        yield f"Splits of {', '.join(choice.instance_type for choice in same)}, requests/s: {ways}"
+
+
+_LEVER_HEADER = ("lever", "type", "USD/month", "saves", "quality kept", "take it with")
+
+
+def _lever_row(lever: Lever) -> tuple[str, ...]:
+    usd = "-" if lever.usd_per_month is None else f"{lever.usd_per_month:,.0f}"
+    saves = "-" if lever.saves_usd_per_month is None else f"{lever.saves_usd_per_month:,.0f}"
+    retained = lever.quality_retained_percent
+    quality = lever.quality_source if retained is None else f"{retained:g} % ({lever.quality_source})"
+    how = f"{lever.how} ({lever.note})" if lever.note else lever.how
+    return (lever.change, lever.instance_type or "-", usd, saves, quality, how)
 
 
 def _purchase(pool: PoolPlan) -> str:

@@ -4,13 +4,18 @@ whose model is within a factor of two in size.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from llm_fleet.sizing.case import Setup
 
 NEAR_IN_SIZE = 2.0
 """Models within this factor count as alike."""
+
+NEAREST = 2
+"""Kinds of measured points that are named beside a prediction."""
 
 Counts = Mapping[str, Mapping[float, int]]
 """Points by class, then by billions of parameters."""
@@ -39,3 +44,44 @@ def evidence_points(counts: Counts, setup: Setup) -> int:
     size = setup.traits.params / 1e9
     alike = counts.get(evidence_class(setup), {})
     return sum(n for known, n in alike.items() if size / NEAR_IN_SIZE <= known <= size * NEAR_IN_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Measured points of one kind."""
+
+    accelerator: str
+    engine: str
+    """Engine class."""
+    weight_format: str
+    params_billion: float
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What backs a prediction: how many points are alike, and the nearest kinds that were measured at all."""
+
+    alike: int
+    nearest: tuple[Measured, ...]
+
+
+def evidence(counts: Counts, setup: Setup, kin: Mapping[str, str]) -> Evidence:
+    """The evidence of a prediction. `kin` is the architecture of each accelerator.
+
+    Nearest: first the same accelerator, then its architecture; then the same engine class and format; then size.
+    """
+    own = setup.device
+
+    def distance(known: Measured) -> tuple[float, str, str]:
+        total = abs(math.log(known.params_billion * 1e9 / setup.traits.params))
+        if known.accelerator != own.name:
+            total += 2.0 if kin.get(known.accelerator) == own.architecture else 8.0
+        total += 2.0 * (known.engine != setup.engine) + 1.0 * (known.weight_format != setup.traits.expert_format)
+        return total, known.accelerator, known.engine
+
+    known: list[Measured] = []
+    for name, sizes in counts.items():
+        accelerator, engine, weight_format = name.split("|")
+        known += [Measured(accelerator, engine, weight_format, size, points) for size, points in sizes.items()]
+    return Evidence(evidence_points(counts, setup), tuple(sorted(known, key=distance)[:NEAREST]))

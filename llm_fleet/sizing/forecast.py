@@ -21,8 +21,8 @@ from llm_fleet.models.card import ModelCard
 from llm_fleet.sizing.case import NEWEST_MINOR, Setup, arrays_of, level_rows, levels, load_of, newer_fives, work_of
 from llm_fleet.sizing.coefficient_file import calibration
 from llm_fleet.sizing.coefficients import Floats
-from llm_fleet.sizing.device import Device, devices
-from llm_fleet.sizing.evidence import evidence_points
+from llm_fleet.sizing.device import ARCHITECTURES, Device, devices
+from llm_fleet.sizing.evidence import Evidence, evidence, evidence_points
 from llm_fleet.sizing.interval import evidence_word
 from llm_fleet.sizing.layout import cache_room_bytes, resolve
 from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, rows_of, steady_state
@@ -31,6 +31,8 @@ from llm_fleet.sizing.traits import model_traits
 
 LOADS = np.unique(np.rint(1.1 ** np.arange(0, 104)))
 """Requests in flight that a search for the best load tries: every number up to 10, then tenth by tenth to 18,000."""
+FULL = 0.995
+"""Share of the best rate from which an engine counts as full: more in flight would only wait."""
 MODE = "fixed_concurrency"
 """Mode whose width a forecast of a serving pool takes."""
 
@@ -170,33 +172,44 @@ def forecast(
 
 
 def goodputs(
-    setups: Sequence[Setup], shapes: Sequence[Shape], marks: Sequence[Marks], cautious: bool = True
+    setups: Sequence[Setup], shapes: Sequence[Shape], marks: Sequence[Marks], cautious: Sequence[bool]
 ) -> list[Forecast | None]:
     """The load of each setup that gives most requests per second and keeps its marks; None where no load does.
+    Of loads that give as many (FULL), the smallest.
     Cautious: the marks must hold at the slow end of the interval; the forecast itself stays the typical one.
     """
     work, load, rates = _arrays(setups, shapes, [1.0] * len(setups))
     engines = load.replicas * work.attention_ranks
     most = np.floor(np.minimum(room_for_sequences(work, load), load.most_running / work.attention_ranks)) * engines
-    loads = np.minimum(LOADS[None, :], most[:, None])
-    places = np.repeat(np.arange(len(setups)), len(LOADS))
-    asked = replace(rows_of(load, places), concurrency=np.maximum(loads.ravel(), 1.0), opening=np.zeros(loads.size))
+    counts = np.minimum(np.searchsorted(LOADS, most, side="right") + 1, len(LOADS))
+    starts = np.cumsum(counts) - counts
+    places = np.repeat(np.arange(len(setups)), counts)
+    loads = np.minimum(LOADS[np.arange(len(places)) - starts[places]], most[places])
+    asked = replace(rows_of(load, places), concurrency=np.maximum(loads, 1.0), opening=np.zeros(loads.size))
     found = steady_state(rows_of(work, places), {name: values[places] for name, values in rates.items()}, asked)
-    slow = np.exp(_half_widths(setups))[places] if cautious else 1.0
+    slow = np.where(np.array(cautious, dtype=np.bool_), np.exp(_half_widths(setups)), 1.0)[places]
     ttft, tpot = found.ttft_s * 1e3 * slow, found.tpot_s * 1e3 * slow
     whole = ttft + tpot * np.maximum(asked.output_tokens - 1, 0)
     limits = [np.array([getattr(mark, name) for mark in marks])[places] for name in Marks.__dataclass_fields__]
-    kept = (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2]) & (loads.ravel() >= 1)
-    served = np.where(kept, found.requests_per_s, -1.0).reshape(loads.shape)
-    best = np.argmax(served, axis=1)
-    chosen = _forecasts(setups, rows_of(found, np.arange(len(setups)) * len(LOADS) + best), load)
-    possible = served[np.arange(len(setups)), best] > 0
-    return [one if good else None for one, good in zip(chosen, possible, strict=True)]
+    kept = (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2]) & (loads >= 1)
+    served = np.where(kept, found.requests_per_s, 0.0)
+    full = FULL * np.maximum.reduceat(served, starts)[places] if len(setups) else served
+    best = [
+        start + int(np.argmax((served >= full)[start : start + count]))
+        for start, count in zip(starts, counts, strict=True)
+    ]
+    chosen = _forecasts(setups, rows_of(found, np.array(best, dtype=np.intp)), load)
+    return [one if served[place] > 0 else None for one, place in zip(chosen, best, strict=True)]
 
 
 def goodput(setup: Setup, shape: Shape, marks: Marks, cautious: bool = True) -> Forecast | None:
     """goodputs() of one setup."""
-    return goodputs([setup], [shape], [marks], cautious)[0]
+    return goodputs([setup], [shape], [marks], [cautious])[0]
+
+
+def evidence_of(setup: Setup) -> Evidence:
+    """The measured points that a forecast of this setup leans on."""
+    return evidence(calibration().evidence, setup, ARCHITECTURES)
 
 
 def _arrays(setups: Sequence[Setup], shapes: Sequence[Shape], concurrency: Sequence[float]) -> tuple[Work, Load, Rates]:
@@ -220,7 +233,7 @@ def _half_widths(setups: Sequence[Setup]) -> Floats:
 
 
 def _forecasts(setups: Sequence[Setup], found: Service, load: Load) -> list[Forecast]:
-    evidence = calibration().evidence
+    counts = calibration().evidence
     widths = np.exp(_half_widths(setups))
     total = (load.input_tokens + load.output_tokens) / load.output_tokens
     return [
@@ -233,7 +246,7 @@ def _forecasts(setups: Sequence[Setup], found: Service, load: Load) -> list[Fore
             tpot_ms=float(found.tpot_s[i]) * 1e3,
             width=float(widths[i]),
             room=float(found.room[i]),
-            evidence_points=evidence_points(evidence, setup),
+            evidence_points=evidence_points(counts, setup),
         )
         for i, setup in enumerate(setups)
     ]

@@ -1,32 +1,39 @@
-"""The serving plan of one instance type: how to split it into replicas, and the largest load that keeps the marks."""
+"""The serving plan of one instance type: how to split it into replicas, and the largest load that keeps the marks.
+
+Every split that the engine accepts is forecast (one engine over all devices, or several smaller ones), and the one that
+serves most requests within the marks is the plan. Many types and demands are judged in one pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from llm_fleet.catalog.types import Accelerator, Efficiency, Engine, InstanceType
+from llm_fleet.catalog.types import Accelerator, Engine, InstanceType
 from llm_fleet.models.card import ModelCard
-from llm_fleet.sizing import memory
-from llm_fleet.sizing.step import Replica, prefill_seconds, step_seconds
+from llm_fleet.sizing.case import Setup, default_chunk_tokens, default_most_running
+from llm_fleet.sizing.forecast import Forecast, Marks, Shape, forecasts, goodputs, setup_on
+from llm_fleet.sizing.layout import GIB
+from llm_fleet.sizing.memory import DeviceMemory, device_memory, sequence_bytes, sequences_that_fit
 
-MAX_NUM_SEQS = 256
-"""vLLM's default for devices below 70 GiB; batches above it rarely keep a latency mark."""
-MAX_NUM_BATCHED_TOKENS = 2048
-"""vLLM's server default below 70 GiB, and the smoother one for time per output token above it."""
-NEURON_MAX_BATCH = 64
-"""Largest compiled batch considered; the published Neuron runs go to 32 or 64."""
+NEURON_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Compiled batches considered; the published Neuron runs go to 32 or 64."""
+KV_BYTES = {"auto": 2.0, "fp8": 1.0}
+"""Bytes of one cached element by the pattern's kv_precision; auto is 16 bit on every engine of the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one pool asks of an instance: request shape and the marks."""
+    """What one pool asks of an instance: request shape, context limit, precision of the cache, and the marks."""
 
     input_tokens: int
     output_tokens: int
     max_model_len_tokens: int
     ttft_mark_ms: float
     tpot_mark_ms: float
+    kv_precision: str = "auto"
+    cautious: bool = True
+    """Whether marks must hold at the slow end of the interval, and capacity is counted by its low end."""
 
     @property
     def sequence_tokens(self) -> int:
@@ -35,9 +42,45 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """An instance type with what the catalogue knows of its device, and the engine that runs there."""
+
+    instance_type: InstanceType
+    accelerator: Accelerator
+    engine: Engine
+
+    @property
+    def neuron(self) -> bool:
+        """Whether parallelism counts NeuronCores."""
+        return self.accelerator.vendor == "neuron"
+
+    @property
+    def addressable_devices(self) -> int:
+        """Devices that tensor parallel may count: NeuronCores on Neuron."""
+        return self.instance_type.devices * (self.accelerator.neuron_cores or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One model in one format on one type, for one demand."""
+
+    card: ModelCard
+    precision: str
+    hardware: Hardware
+    demand: Demand
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Types with equal devices are alike to the forecast: a larger host changes nothing in it."""
+        kind = self.hardware.instance_type
+        devices = (kind.accelerator, kind.devices, kind.device_fraction, self.hardware.engine.name)
+        return (self.card.name, self.precision, self.demand, *devices)
+
+
+@dataclass(frozen=True, slots=True)
 class ServingPlan:
     """One split of an instance type and what it does at the largest load within the marks. Rates are of the whole
-    instance.
+    instance; `low` and `slow` figures stand at the pessimistic end of the interval, about nine in ten are better.
     """
 
     tensor_parallel: int
@@ -45,7 +88,7 @@ class ServingPlan:
     precision: str
     max_num_seqs: int
     max_num_batched_tokens: int
-    memory: memory.DeviceMemory
+    memory: DeviceMemory
     needed_gib: float
     """Of each device: weights, reserve and the cache of one sequence of full length."""
     concurrency: int
@@ -56,44 +99,38 @@ class ServingPlan:
     ttft_unloaded_ms: float
     tpot_ms: float
     """At that load; of a single request where concurrency is 0."""
+    width: float
+    """Factor of the interval of rates and times per token: from value / width to value x width."""
+    caution: float
+    """What rates are divided by, and times multiplied by, before they are relied on: the width, or 1 where the planner
+    is bold."""
+    setup: Setup
+    """What was forecast."""
 
     @property
     def fits(self) -> bool:
         """Whether weights, reserve and at least one full sequence fit on each device."""
         return self.needed_gib <= self.memory.usable_gib
 
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """An instance type with what the catalogue knows of its device, its engine and the numbers that sizing needs."""
-
-    instance_type: InstanceType
-    accelerator: Accelerator
-    engine: Engine
-    efficiency: Efficiency
-    compute_tflops: float
-    """Dense, per whole device, in the format that the engine computes in."""
+    @property
+    def sized_requests_per_s(self) -> float:
+        """The rate that capacity is bought by."""
+        return self.requests_per_s / self.caution
 
     @property
-    def neuron(self) -> bool:
-        """Whether parallelism counts NeuronCores."""
-        return self.accelerator.vendor == "neuron"
+    def sized_output_tokens_per_s(self) -> float:
+        """The output that costs are counted by."""
+        return self.output_tokens_per_s / self.caution
 
     @property
-    def cores_per_device(self) -> int:
-        """Addressable devices per accelerator: NeuronCores, else 1."""
-        return self.accelerator.neuron_cores or 1
+    def slow_tpot_ms(self) -> float:
+        """Time per token that must keep the mark."""
+        return self.tpot_ms * self.caution
 
     @property
-    def addressable_devices(self) -> int:
-        """Devices that tensor parallel may count."""
-        return self.instance_type.devices * self.cores_per_device
-
-    @property
-    def usable_gib(self) -> float:
-        """Memory of one addressable device."""
-        whole = self.accelerator.memory_usable_gib or 0.0
-        return whole * self.instance_type.device_fraction / self.cores_per_device
+    def slow_ttft_unloaded_ms(self) -> float:
+        """Time to first token without load that must keep the mark."""
+        return self.ttft_unloaded_ms * self.caution
 
 
 def tensor_parallel_degrees(card: ModelCard, hardware: Hardware) -> tuple[int, ...]:
@@ -107,107 +144,89 @@ def tensor_parallel_degrees(card: ModelCard, hardware: Hardware) -> tuple[int, .
     )
 
 
-def serving_plans(card: ModelCard, precision: str, hardware: Hardware, demand: Demand) -> Iterator[ServingPlan]:
-    """A plan for every tensor parallel degree, whether or not it fits or keeps the marks."""
-    for degree in tensor_parallel_degrees(card, hardware):
-        yield _plan(card, precision, hardware, demand, degree)
+def serving_plans(asked: Sequence[Asked]) -> list[tuple[ServingPlan, ...]]:
+    """For each question the best plan of every tensor parallel degree, whether or not it fits or keeps the marks."""
+    different = {one.key: one for one in asked}
+    candidates = [(key, setup) for key, one in different.items() for setup in _setups(one)]
+    demands = [different[key].demand for key, _ in candidates]
+    shapes = [Shape(demand.input_tokens, demand.output_tokens) for demand in demands]
+    alone = forecasts([setup for _, setup in candidates], shapes, [1.0] * len(candidates))
+    fitting = [
+        place
+        for place, ((_, setup), demand) in enumerate(zip(candidates, demands, strict=True))
+        if sequences_that_fit(setup, demand.max_model_len_tokens)
+    ]
+    loaded = goodputs(
+        [candidates[place][1] for place in fitting],
+        [shapes[place] for place in fitting],
+        [Marks(demands[place].ttft_mark_ms, demands[place].tpot_mark_ms) for place in fitting],
+        [demands[place].cautious for place in fitting],
+    )
+    most_of = dict(zip(fitting, loaded, strict=True))
+    best: dict[tuple[object, ...], dict[int, ServingPlan]] = {key: {} for key in different}
+    for place, ((key, setup), one) in enumerate(zip(candidates, alone, strict=True)):
+        plan = _plan(different[key], setup, one, most_of.get(place))
+        known = best[key].get(plan.tensor_parallel)
+        best[key][plan.tensor_parallel] = best_plan((known, plan)) if known else plan
+    return [tuple(best[one.key].values()) for one in asked]
 
 
-def best_plan(plans: tuple[ServingPlan, ...]) -> ServingPlan:
+def best_plan(plans: Sequence[ServingPlan]) -> ServingPlan:
     """The plan with the most requests per second; where none serves, the one that comes nearest.
 
     Raises:
         ValueError: no plan given.
     """
     return max(
-        plans, key=lambda plan: (plan.fits, plan.requests_per_s, -plan.needed_gib, -plan.tpot_ms, -plan.tensor_parallel)
+        plans,
+        key=lambda plan: (
+            *(plan.fits, plan.sized_requests_per_s, -plan.needed_gib, -plan.tpot_ms, -plan.tensor_parallel),
+            plan.max_num_seqs,
+        ),
     )
 
 
-def _replica(card: ModelCard, precision: str, hardware: Hardware, degree: int) -> Replica:
-    share = hardware.instance_type.device_fraction / hardware.cores_per_device
-    return Replica(
-        card=card,
-        precision=precision,
-        tensor_parallel=degree,
-        bandwidth_bytes_per_s=(hardware.accelerator.memory_bandwidth_gb_per_s or 0.0) * 1e9 * share,
-        compute_flops_per_s=hardware.compute_tflops * 1e12 * share,
-        efficiency=hardware.efficiency,
-        weight_bytes=memory.weight_bytes(card, precision),
-        expert_bytes=memory.expert_bytes(card, precision),
-        kv_bytes_per_token=memory.kv_bytes_per_token(card, degree),
-    )
+def _setups(asked: Asked) -> Iterator[Setup]:
+    """Every split, on Neuron with every compiled batch whose caches fit (at least a batch of one)."""
+    kind, demand = asked.hardware.instance_type, asked.demand
+    for degree in tensor_parallel_degrees(asked.card, asked.hardware):
+        setup = setup_on(asked.card, asked.precision, kind, degree, KV_BYTES[demand.kv_precision])
+        replicas = float(asked.hardware.addressable_devices // degree)
+        setup = replace(setup, layout=replace(setup.layout, replicas=replicas))
+        if asked.hardware.engine.static_shapes:
+            fitting = sequences_that_fit(setup, demand.max_model_len_tokens)
+            for batch in NEURON_BATCHES:
+                if batch == 1 or batch <= fitting:
+                    yield replace(setup, most_running=float(batch), compiled_batch=float(batch))
+        else:
+            fitting = sequences_that_fit(setup, demand.sequence_tokens)
+            yield replace(setup, most_running=min(default_most_running(setup), max(1.0, float(fitting))))
 
 
-def _plan(card: ModelCard, precision: str, hardware: Hardware, demand: Demand, degree: int) -> ServingPlan:
-    stored = "bf16" if hardware.neuron else precision
-    replica = _replica(card, stored, hardware, degree)
-    if hardware.neuron:
-        room = memory.neuron_device_memory(card, hardware.usable_gib, degree, demand.max_model_len_tokens)
-    else:
-        room = memory.gpu_device_memory(
-            card, precision, hardware.usable_gib, degree, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS
-        )
-    sequence_gib = memory.cached_tokens(card, demand.max_model_len_tokens) * replica.kv_bytes_per_token / memory.GIB
-    needed = room.weights_gib + room.reserve_gib + sequence_gib
-    slots = _slots(card, replica, hardware, demand, room)
+def _plan(asked: Asked, setup: Setup, alone: Forecast, most: Forecast | None) -> ServingPlan:
+    demand, static = asked.demand, asked.hardware.engine.static_shapes
+    room = device_memory(setup)
+    needed = room.usable_gib - room.kv_cache_gib + sequence_bytes(setup, demand.max_model_len_tokens) / GIB
+    found = most or alone
+    replicas, slots = int(setup.layout.replicas), int(setup.most_running)
     chunk = (
-        min(MAX_NUM_BATCHED_TOKENS, demand.max_model_len_tokens) if not hardware.neuron else demand.max_model_len_tokens
+        demand.max_model_len_tokens if static else min(int(default_chunk_tokens(setup)), demand.max_model_len_tokens)
     )
-    unloaded_s = hardware.efficiency.per_request_ms / 1e3 + prefill_seconds(replica, demand.input_tokens, chunk)
-    concurrency = _largest_within_marks(replica, demand, unloaded_s, slots) if needed <= room.usable_gib else 0
-    step = _steady_step(replica, demand, max(1, concurrency))
-    ttft_s = unloaded_s + (step if concurrency > 1 else 0.0)
-    replicas = hardware.addressable_devices // degree
-    rate = replicas * concurrency / (ttft_s + demand.output_tokens * step)
     return ServingPlan(
-        tensor_parallel=degree,
+        tensor_parallel=int(setup.layout.tensor_parallel),
         replicas=replicas,
-        precision=precision,
-        max_num_seqs=max(1, slots),
+        precision=asked.precision,
+        max_num_seqs=slots,
         max_num_batched_tokens=max(chunk, slots),
         memory=room,
         needed_gib=needed,
-        concurrency=concurrency,
-        requests_per_s=rate,
-        output_tokens_per_s=rate * demand.output_tokens,
-        ttft_ms=ttft_s * 1e3,
-        ttft_unloaded_ms=unloaded_s * 1e3,
-        tpot_ms=step * 1e3,
+        concurrency=max(1, int(most.concurrency / replicas)) if most else 0,
+        requests_per_s=most.requests_per_s if most else 0.0,
+        output_tokens_per_s=most.output_tokens_per_s if most else 0.0,
+        ttft_ms=found.ttft_ms,
+        ttft_unloaded_ms=alone.ttft_ms,
+        tpot_ms=found.tpot_ms,
+        width=found.width,
+        caution=found.width if demand.cautious else 1.0,
+        setup=setup,
     )
-
-
-def _slots(card: ModelCard, replica: Replica, hardware: Hardware, demand: Demand, room: memory.DeviceMemory) -> int:
-    """Sequences whose cache fits: of the request's full length on a paged cache, of the compiled length on a
-    static one.
-    """
-    length = demand.max_model_len_tokens if hardware.engine.static_shapes else demand.sequence_tokens
-    per_sequence = memory.cached_tokens(card, length) * replica.kv_bytes_per_token
-    fitting = int(max(0.0, room.kv_cache_gib) * memory.GIB // per_sequence) if per_sequence else MAX_NUM_SEQS
-    if not hardware.engine.static_shapes:
-        return min(MAX_NUM_SEQS, fitting)
-    return min(NEURON_MAX_BATCH, 1 << (fitting.bit_length() - 1)) if fitting else 0
-
-
-def _steady_step(replica: Replica, demand: Demand, concurrency: int) -> float:
-    """Mean step with `concurrency` requests in flight: each finished request brings a new prompt, spread over its
-    output tokens.
-    """
-    context = demand.input_tokens + demand.output_tokens / 2
-    prefill = concurrency * demand.input_tokens / demand.output_tokens
-    return step_seconds(replica, concurrency, context, prefill)
-
-
-def _largest_within_marks(replica: Replica, demand: Demand, unloaded_s: float, slots: int) -> int:
-    """Largest number of requests in flight that keeps both marks; steps only grow with it, so bisection finds it."""
-
-    def keeps(concurrency: int) -> bool:
-        step = _steady_step(replica, demand, concurrency)
-        waits = step if concurrency > 1 else 0.0
-        return step * 1e3 <= demand.tpot_mark_ms and (unloaded_s + waits) * 1e3 <= demand.ttft_mark_ms
-
-    low, high = 0, slots
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if keeps(middle) else (low, middle - 1)
-    return low

@@ -58,7 +58,6 @@ def test_the_kits_own_catalogue_has_no_problem() -> None:
         pytest.param("engines.yaml", "[x86_64]", "[x86_64, arm64]", "one AMI parameter", id="AMI"),
         pytest.param("engines.yaml", "[T4, A10G", "[T4, T4G, A10G", "has no row for", id="precisions incomplete"),
         pytest.param("engines.yaml", "[T4, A10G", "[V100-32, T4, A10G", "no usable memory", id="memory not known"),
-        pytest.param("engines.yaml", "[1, 2, 4, 8]", "[1, 2, 4, 8, 16]", "every degree", id="all-reduce by degree"),
         pytest.param(
             "precision_support.csv",
             "T4,bf16,no,vllm-wheel;vllm-docs,Turing has no bfloat16: the engine stops with an error; use fp16",
@@ -81,11 +80,3 @@ def test_a_type_without_a_zone_is_found(folder: Path) -> None:
     lines = path.read_text("utf-8").splitlines()
     path.write_text("\n".join(line for line in lines if not line.startswith("g4dn.metal,")) + "\n", "utf-8")
     assert [problem.where for problem in verify(folder)] == ["instance_types.csv g4dn.metal"]
-
-
-def test_an_accelerator_without_an_efficiency_is_found_and_so_is_the_source_that_only_it_named(folder: Path) -> None:
-    path = folder / "efficiency.yaml"
-    text = path.read_text("utf-8")
-    start, end = text.index("\nL4:\n"), text.index("\nL40S:\n")
-    path.write_text(text[:start] + text[end:], "utf-8")
-    assert [problem.value for problem in verify(folder)] == ["L4", "llama-cpp-decode"]

@@ -66,7 +66,7 @@ def test_every_type_is_judged_and_a_failure_holds_numbers_that_say_so(request: P
         if not item.reasons:
             assert item.usd_per_month is not None
             assert item.candidate.serving is not None
-            assert item.candidate.serving.tpot_ms <= request.demand.tpot_mark_ms * (1 + 1e-9)
+            assert item.candidate.serving.slow_tpot_ms <= request.demand.tpot_mark_ms * (1 + 1e-9)
 
 
 @given(request=requests())
@@ -93,7 +93,7 @@ def test_the_weights_of_a_group_follow_the_rates_of_its_choices(request: PoolReq
     if chosen is None:
         return
     weights = choosing.capacity_weights(chosen.choices)
-    rates = [entry.serving.requests_per_s for entry in chosen.choices]
+    rates = [entry.serving.sized_requests_per_s for entry in chosen.choices]
     assert min(weights) == 1
     for weight, rate in zip(weights, rates, strict=True):
         assert abs(weight - rate / min(rates)) <= 0.5

