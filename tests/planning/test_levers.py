@@ -155,13 +155,13 @@ def test_boldness_is_an_option_and_then_the_plan_is_the_one_that_it_named() -> N
 
 
 def test_where_only_boldness_finds_a_type_the_error_says_so(tmp_path: Path) -> None:
-    """The mark lies between what a request takes alone on g4dn and the slow end of that prediction's interval."""
+    """The mark lies between what a request takes alone on gr6 and the slow end of that prediction's interval."""
     card = load_models().resolve("meta-llama/Llama-2-7b-hf", "test").card
-    alone = forecast(setup_on(card, "int8", load_catalog().instance_types["g4dn.xlarge"]), Shape(512, 256), 1)
+    alone = forecast(setup_on(card, "int8", load_catalog().instance_types["gr6.4xlarge"]), Shape(512, 256), 1)
     mark = alone.tpot_ms * alone.width**0.5
     text = (CONFIGS / "patterns" / "startup-mvp.yaml").read_text().replace("tpot_ms: 100", f"tpot_ms: {mark:.3f}")
     path = tmp_path / "tight.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"By typical predictions \(-c sizing=bold\) these would: g4dn"):
-        plan_fleet(str(path), {"instance_families": "g4dn"})
-    assert plan_fleet(str(path), {"instance_families": "g4dn", "sizing": "bold"}).pools
+    with pytest.raises(InputError, match=r"By typical predictions \(-c sizing=bold\) these would: gr6"):
+        plan_fleet(str(path), {"instance_families": "gr6"})
+    assert plan_fleet(str(path), {"instance_families": "gr6", "sizing": "bold"}).pools
