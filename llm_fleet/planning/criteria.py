@@ -5,24 +5,17 @@ To add one: write a function from Candidate to Reason or None, and name it in CR
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llm_fleet.catalog.types import Catalog, InstanceType, Price
+from llm_fleet.planning.cost import instances_for, usd_per_month
 from llm_fleet.planning.plan import Reason
-from llm_fleet.planning.purchase import usd_per_hour
 from llm_fleet.planning.request import PoolRequest
+from llm_fleet.sizing.boot import neuron_host_gib
 from llm_fleet.sizing.forecast import device_of
-from llm_fleet.sizing.layout import GIB
 from llm_fleet.sizing.serving import Asked, Hardware, ServingPlan, best_plan, serving_plans
 from llm_fleet.sizing.traits import model_traits
-
-HOURS_PER_MONTH = 730
-NEURON_HOST_MEMORY_FACTOR = 2.5
-"""Host memory over weight bytes that loading and compiling for Neuron takes: an 8B compile (16 GB) was killed at
-32 GiB and 128 GiB is the
-smallest size known to be enough (aws-neuron/nki-samples issue 87, 2025-08); 2.5 excludes the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +219,7 @@ def host_memory_holds(candidate: Candidate) -> Reason | None:
     if candidate.hardware is None or not candidate.hardware.neuron:
         return None
     request = candidate.request
-    needed = NEURON_HOST_MEMORY_FACTOR * model_traits(request.card, request.precision).weight_bytes / GIB
+    needed = neuron_host_gib(model_traits(request.card, request.precision).weight_bytes)
     has = candidate.instance_type.memory_gib
     if has >= needed:
         return None
@@ -318,22 +311,6 @@ ORDER = (
 """Names of the criteria, from what a user can change least to what follows from all before."""
 
 
-def instances_for(request: PoolRequest, serving: ServingPlan, requests_per_s: float) -> int:
-    """Instances that serve the rate at the pool's target utilisation, no fewer than its minimum."""
-    safe_rate = serving.sized_requests_per_s * request.pool.scaling.target_utilization
-    return max(request.pool.scaling.min_instances, math.ceil(requests_per_s / safe_rate - 1e-9))
-
-
-def mean_usd_per_hour(
-    request: PoolRequest, serving: ServingPlan, price: Price, profile: tuple[tuple[float, float], ...]
-) -> float:
-    """USD an hour, averaged over (share of time, rate) pairs."""
-    base = request.mix.base(instances_for(request, serving, request.rates.expected))
-    return sum(
-        share * usd_per_hour(request.mix, instances_for(request, serving, rate), base, price) for share, rate in profile
-    )
-
-
 def assess(request: PoolRequest, catalog: Catalog) -> tuple[Assessment, ...]:
     """Every type of the catalogue, judged for the pool, in the catalogue's order."""
     return assess_many((request,), catalog)[0]
@@ -376,7 +353,8 @@ def _judged(candidate: Candidate) -> Assessment:
     serving, price = candidate.serving, candidate.price
     if serving is None or price is None or price.on_demand_usd_per_hour is None or not serving.requests_per_s:
         return Assessment(candidate, reasons)
-    usd = HOURS_PER_MONTH * mean_usd_per_hour(request, serving, price, request.rates.profile)
+    assert candidate.hardware is not None
+    usd = usd_per_month(request, candidate.hardware, serving, price)
     limit = request.pool.constraints.max_usd_per_month
     if limit is not None and usd > limit:
         text = f"costs {usd:,.0f} USD a month at expected load, the limit is {limit:,.0f}"

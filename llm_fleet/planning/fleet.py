@@ -13,7 +13,9 @@ from llm_fleet.patterns import Overrides, load_pattern, parse_overrides
 from llm_fleet.patterns.load import LoadedPattern
 from llm_fleet.patterns.words import ROLES, Role
 from llm_fleet.planning import cautions, choosing
-from llm_fleet.planning.criteria import HOURS_PER_MONTH, Assessment, assess, instances_for, mean_usd_per_hour
+from llm_fleet.planning.choice import as_choice
+from llm_fleet.planning.cost import HOURS_PER_MONTH, boots_usd_per_month, instances_for, mean_usd_per_hour, start_of
+from llm_fleet.planning.criteria import Assessment, assess
 from llm_fleet.planning.existing_vpc import existing_vpc_problems
 from llm_fleet.planning.guide_choice import article_type, guide_choice
 from llm_fleet.planning.levers import boldly, boldness, levers
@@ -202,7 +204,7 @@ def _pool_plan(item: _Judged, fallback: Sequence[Role], catalog: Catalog, models
         ),
         weights=request.weights,
         zone_ids=chosen.zone_ids,
-        choices=tuple(choosing.as_choice(entry, weight) for entry, weight in zip(chosen.choices, weights, strict=True)),
+        choices=tuple(as_choice(entry, weight) for entry, weight in zip(chosen.choices, weights, strict=True)),
         rejected=chosen.rejected,
         headline=choosing.headline(chosen, item.assessments),
         purchase=purchase_of(request, best, weights[0]),
@@ -217,11 +219,15 @@ def _pool_plan(item: _Judged, fallback: Sequence[Role], catalog: Catalog, models
 
 
 def _pool_cost(request: PoolRequest, best: choosing.Ranked) -> Cost:
-    """Money at the three loads, the pool made of its best choice."""
+    """Money at the three loads, the pool made of its best choice; the boots of its hours count at expected load."""
     rates = request.rates
+
+    later = start_of(best.hardware, best.serving).later
+    boots = boots_usd_per_month(request, best.serving, best.price, later)
 
     def at(mean_rate: float, profile: tuple[tuple[float, float], ...]) -> LoadCost:
         usd = HOURS_PER_MONTH * mean_usd_per_hour(request, best.serving, best.price, profile)
+        usd += boots if len(profile) > 1 else 0.0
         instances = sum(share * instances_for(request, best.serving, rate) for share, rate in profile)
         tokens = mean_rate * request.demand.output_tokens * HOURS_PER_MONTH * 3600
         return _load_cost(instances, usd, tokens)

@@ -71,6 +71,32 @@ class Evidence(Value):
     )
 
 
+class Boot(Value):
+    """Seconds from launch to the first token, predicted from measured boots of others; low and high bound them."""
+
+    first_s: float = Field(description="nothing cached: weights from the Hub, shapes compiled")
+    later_s: float = Field(description="weights and compiled artefacts from the fleet's cache in S3")
+    later_low_s: float
+    later_high_s: float
+    later_stages_s: dict[str, float]
+    first_usd: float = Field(description="on demand, until the first token")
+    later_usd: float
+    usd_per_month: float = Field(description="boots that the pool's hours ask for; part of usd_per_month")
+
+
+class Compiled(Value):
+    """Shapes that a Neuron engine compiles once for the pool, and what padding to them wastes."""
+
+    prompt_buckets_tokens: tuple[int, ...]
+    cache_buckets_tokens: tuple[int, ...]
+    batches: tuple[int, ...]
+    graphs: int
+    compile_s: float = Field(description="once, by the first instance; later ones take the artefacts from the cache")
+    compile_usd: float
+    prompt_waste: float = Field(description="share of a mean prompt's computed tokens that are padding")
+    cache_waste: float = Field(description="share of the cache positions read that hold nothing")
+
+
 class Split(Value):
     """One way to divide the instance: every replica is an engine over `tensor_parallel` devices."""
 
@@ -114,6 +140,8 @@ class Choice(Value):
     low_tpot_ms: float
     high_tpot_ms: float = Field(description="the slow end, which keeps the mark")
     evidence: Evidence
+    boot: Boot
+    compiled: Compiled | None = Field(description="null on engines that compile no shapes ahead")
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float | None
     spot_kind: Literal["observed", "derived"] | None

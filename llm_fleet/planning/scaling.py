@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llm_fleet.patterns.schema import ScalingRules, UsagePattern
 from llm_fleet.planning.choosing import Ranked
-from llm_fleet.planning.criteria import instances_for
+from llm_fleet.planning.cost import instances_for, start_of
 from llm_fleet.planning.plan import Purchase, Scaling, Schedule, StepIn, StepOut
 from llm_fleet.planning.request import PoolRequest
 
@@ -19,8 +19,10 @@ TTFT_MARK_FACTOR = 1.5
 """Scale-in allows a time to first token of 1.5 x the one without load, where the article's 100 ms lies below what
 the model can do.
 """
-LEAD_MINUTES = 15
-"""A schedule raises the minimum this long before the hour: a GPU instance boots and loads in minutes."""
+LEAST_LEAD_MINUTES = 15
+LEAD_STEP_MINUTES = 5
+MOST_LEAD_MINUTES = 60
+"""A schedule raises the minimum before the hour by a boot at its slow end, rounded up, within these limits."""
 
 
 def scaling_of(request: PoolRequest, choices: Sequence[Ranked], weights: Sequence[int]) -> Scaling:
@@ -68,9 +70,17 @@ def _schedules(request: PoolRequest, best: Ranked, unit: int) -> tuple[Schedule,
     raised = min(max(inside, rules.min_instances), rules.max_instances)
     name = "Office" if usage.kind == "office-hours" else "Night"
     return (
-        _schedule(f"{name}Start", _cron(usage, usage.start_hour, LEAD_MINUTES), usage, raised * unit, rules, unit),
+        _schedule(
+            f"{name}Start", _cron(usage, usage.start_hour, lead_minutes(best)), usage, raised * unit, rules, unit
+        ),
         _schedule(f"{name}End", _cron(usage, usage.end_hour, 0), usage, rules.min_instances * unit, rules, unit),
     )
+
+
+def lead_minutes(best: Ranked) -> int:
+    """How long before the busy hours instances of the best choice are started."""
+    steps = math.ceil(start_of(best.hardware, best.serving).later.high_s / 60 / LEAD_STEP_MINUTES)
+    return min(MOST_LEAD_MINUTES, max(LEAST_LEAD_MINUTES, steps * LEAD_STEP_MINUTES))
 
 
 def _schedule(name: str, cron: str, usage: UsagePattern, minimum: int, rules: ScalingRules, unit: int) -> Schedule:

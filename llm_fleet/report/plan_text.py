@@ -50,6 +50,7 @@ def _pool(pool: PoolPlan, every_type: bool) -> str:
         "",
         *(f"  {line}" for line in _sureness(pool)),
         *(f"  {line}" for line in _splits(pool.choices)),
+        *(f"  {line}" for line in _boot(pool.choices[0])),
         "",
         "  Levers, none taken: what each would save a month and what it costs in quality",
         table(_LEVER_HEADER, [_lever_row(lever) for lever in pool.levers], "    "),
@@ -140,6 +141,27 @@ def _splits(choices: Sequence[Choice]) -> Iterator[str]:
             for split in same[0].splits
         )
         yield f"Splits of {', '.join(choice.instance_type for choice in same)}, requests/s: {ways}"
+
+
+def _boot(best: Choice) -> Iterator[str]:
+    """How long the best choice takes to its first token, and what is compiled."""
+    boot, compiled = best.boot, best.compiled
+    monthly = f"; the pool's hours ask for {boot.usd_per_month:,.0f} USD of boots a month" if boot.usd_per_month else ""
+    yield (
+        f"Boot of {best.instance_type}: {boot.later_s / 60:.0f} min to the first token ({boot.later_low_s / 60:.0f}-"
+        f"{boot.later_high_s / 60:.0f}), {boot.first_s / 60:.0f} while the fleet's cache is empty{monthly}"
+    )
+    if compiled:
+        yield (
+            f"Compiled once: {compiled.graphs} graphs in about {compiled.compile_s / 60:.0f} min "
+            f"({compiled.compile_usd:.2f} USD), prompts padded to {_buckets(compiled.prompt_buckets_tokens)} tokens, "
+            f"batch {_buckets(compiled.batches)}; {100 * compiled.prompt_waste:.0f} % of a mean prompt and "
+            f"{100 * compiled.cache_waste:.0f} % of the cache read is padding"
+        )
+
+
+def _buckets(sizes: Sequence[int]) -> str:
+    return "/".join(map(str, sizes))
 
 
 _LEVER_HEADER = ("lever", "type", "USD/month", "saves", "quality kept", "take it with")

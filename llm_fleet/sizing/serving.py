@@ -15,6 +15,7 @@ from llm_fleet.sizing.case import Setup, default_chunk_tokens, default_most_runn
 from llm_fleet.sizing.forecast import Forecast, Marks, Shape, forecasts, goodputs, setup_on
 from llm_fleet.sizing.layout import GIB
 from llm_fleet.sizing.memory import DeviceMemory, device_memory, sequence_bytes, sequences_that_fit
+from llm_fleet.sizing.neuron_buckets import compiled_buckets, padded_prompt_tokens
 
 NEURON_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Compiled batches considered; the published Neuron runs go to 32 or 64."""
@@ -104,6 +105,7 @@ class ServingPlan:
     caution: float
     """What rates are divided by, and times multiplied by, before they are relied on: the width, or 1 where the planner
     is bold."""
+    max_model_len_tokens: int
     setup: Setup
     """What was forecast."""
 
@@ -149,7 +151,7 @@ def serving_plans(asked: Sequence[Asked]) -> list[tuple[ServingPlan, ...]]:
     different = {one.key: one for one in asked}
     candidates = [(key, setup) for key, one in different.items() for setup in _setups(one)]
     demands = [different[key].demand for key, _ in candidates]
-    shapes = [Shape(demand.input_tokens, demand.output_tokens) for demand in demands]
+    shapes = [_shape(different[key]) for key, _ in candidates]
     alone = forecasts([setup for _, setup in candidates], shapes, [1.0] * len(candidates))
     fitting = [
         place
@@ -184,6 +186,16 @@ def best_plan(plans: Sequence[ServingPlan]) -> ServingPlan:
             plan.max_num_seqs,
         ),
     )
+
+
+def _shape(asked: Asked) -> Shape:
+    """Tokens of a request as they are computed: on compiled shapes a prompt is padded to its bucket."""
+    demand, engine = asked.demand, asked.hardware.engine
+    if not engine.static_shapes:
+        return Shape(demand.input_tokens, demand.output_tokens)
+    length = demand.max_model_len_tokens
+    buckets = compiled_buckets(engine, length, max_num_seqs=1, max_num_batched_tokens=length)
+    return Shape(padded_prompt_tokens(buckets, demand.input_tokens), demand.output_tokens)
 
 
 def _setups(asked: Asked) -> Iterator[Setup]:
@@ -228,5 +240,6 @@ def _plan(asked: Asked, setup: Setup, alone: Forecast, most: Forecast | None) ->
         tpot_ms=found.tpot_ms,
         width=found.width,
         caution=found.width if demand.cautious else 1.0,
+        max_model_len_tokens=demand.max_model_len_tokens,
         setup=setup,
     )

@@ -14,7 +14,8 @@ from llm_fleet.models import load_models
 from llm_fleet.patterns import Overrides, load_pattern
 from llm_fleet.patterns.load import LoadedPattern
 from llm_fleet.planning import choosing
-from llm_fleet.planning.criteria import ORDER, Assessment, assess, instances_for
+from llm_fleet.planning.cost import instances_for
+from llm_fleet.planning.criteria import ORDER, Assessment, assess
 from llm_fleet.planning.request import PoolRequest, settle_requests
 
 MODELS = (

@@ -82,11 +82,12 @@ def artifacts_key(pool: PoolPlan, arguments: Sequence[str]) -> str | None:
 def _accelerator(engine: EnginePlan, choice: Choice) -> list[str]:
     if _nxd(engine):
         return _neuron(choice)
-    return [] if engine.static_shapes else _gpu(choice)
+    step = ["--max-num-batched-tokens", str(choice.max_num_batched_tokens)]
+    return step if engine.static_shapes else step + _gpu(choice)
 
 
 def _gpu(choice: Choice) -> list[str]:
-    arguments = ["--max-num-batched-tokens", str(choice.max_num_batched_tokens)]
+    arguments: list[str] = []
     if HALF_PRECISION_ONLY.search(choice.accelerator):
         arguments += ["--dtype", "float16"]
     if choice.kv_precision == "fp8":
