@@ -59,6 +59,18 @@ def test_a_command_of_the_readme_works(
         pytest.fail(f"no test runs {command!r}")
 
 
+def test_what_the_page_of_levers_shows_is_what_its_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(
+        r"```console\n\$ (.*?)\n```\n```text\n(.*?)```", (ROOT / "docs/levers.md").read_text(), re.DOTALL
+    )
+    assert len(shown) == 2
+    for command, text in shown:
+        assert main(shlex.split(command)[1:]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert text.strip()
+        assert [line for line in text.splitlines() if line not in printed] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
