@@ -12,7 +12,7 @@ from llm_fleet.catalog import load_catalog
 from llm_fleet.errors import InputError, Problem, unknown_choice
 from llm_fleet.models import load_models
 from llm_fleet.sizing.case import Setup
-from llm_fleet.sizing.forecast import Forecast, Shape, device_of, forecast, refusal, setup_on
+from llm_fleet.sizing.forecast import Forecast, Shape, device_of, evidence_of, forecast, refusal, setup_on
 from llm_fleet.sizing.layout import GIB, cache_room_bytes
 from llm_fleet.sizing.traits import BITS_PER_WEIGHT
 
@@ -149,12 +149,20 @@ def _as_text(
             f"  requests/s         {found.requests_per_s:10.3f}",
             f"  time per token, ms {found.tpot_ms:10.2f}   {found.low_tpot_ms:.2f} to {found.high_tpot_ms:.2f}",
             f"  first token, ms    {found.ttft_ms:10.1f}",
-            f"evidence: {found.evidence_points} measured points alike; the interval holds about 80 % of like cases",
+            f"evidence: {found.evidence_points} measured points alike{_inherits(setup)}; the interval holds about 80 % of "
+            "like cases",
         ]
     if nearest:
         lines.append("nearest measured points:")
         lines += [f"  {' '.join(f'{name}={value}' for name, value in point.items())}" for point in nearest]
     return "\n".join(lines)
+
+
+def _inherits(setup: Setup) -> str:
+    """A word where nothing was measured on the accelerator at all."""
+    if evidence_of(setup).of_accelerator:
+        return ""
+    return f", none of {setup.device.name}: it stands where its architecture does ({setup.device.architecture})"
 
 
 def points(path: str, out: str) -> tuple[str, int]:

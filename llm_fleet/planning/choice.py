@@ -9,7 +9,7 @@ from llm_fleet.sizing import boot
 from llm_fleet.sizing.forecast import evidence_of
 from llm_fleet.sizing.memory import largest_context_tokens, sequences_that_fit
 from llm_fleet.sizing.neuron_buckets import cache_waste, prompt_waste
-from llm_fleet.sizing.serving import ServingPlan
+from llm_fleet.sizing.serving import ServingPlan, slots_within_marks
 
 
 def as_choice(entry: Ranked, weight: int) -> Choice:
@@ -30,7 +30,7 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
         precision="bf16" if entry.hardware.neuron else serving.precision,
         kv_precision=_kv_precision(entry),
         max_model_len_tokens=demand.max_model_len_tokens,
-        max_num_seqs=serving.max_num_seqs,
+        max_num_seqs=slots_within_marks(serving, demand),
         max_num_batched_tokens=serving.max_num_batched_tokens,
         memory=Memory(
             usable_gib=round(room.usable_gib, 3),
@@ -104,6 +104,7 @@ def _evidence(serving: ServingPlan) -> Evidence:
     return Evidence(
         interval_factor=round(serving.width, 3),
         measured_points=found.alike,
+        accelerator_points=found.of_accelerator,
         nearest=tuple(
             MeasuredClass(
                 accelerator=known.accelerator,

@@ -66,6 +66,7 @@ class Evidence(Value):
 
     interval_factor: float = Field(description="rates and times run from value / factor to value x factor")
     measured_points: int = Field(description="same accelerator, engine class and weight format, within 2x in size")
+    accelerator_points: int = Field(description="of the accelerator at all; 0: it inherits from its architecture")
     nearest: tuple[MeasuredClass, ...] = Field(
         description="the nearest measured kinds; `llm-fleet estimate` lists rows"
     )
@@ -121,7 +122,7 @@ class Choice(Value):
     precision: str
     kv_precision: str
     max_model_len_tokens: int
-    max_num_seqs: int = Field(description="per replica")
+    max_num_seqs: int = Field(description="per replica: what memory holds and, by the typical prediction, the marks")
     max_num_batched_tokens: int = Field(description="per replica and step")
     memory: Memory
     largest_context_tokens: int = Field(description="of one sequence alone on a replica")

@@ -118,6 +118,11 @@ def _sureness(pool: PoolPlan) -> Iterator[str]:
     yield (
         f"Evidence for {best.instance_type}: {best.evidence.measured_points} measured points alike, "
         f"interval x/÷ {best.evidence.interval_factor:.2f}; nearest: {near}"
+        + (
+            ""
+            if best.evidence.accelerator_points
+            else f"; no point of {best.accelerator} itself, it inherits from its kin"
+        )
     )
     if pool.sizing == "bold":
         yield "Sized by the typical prediction (sizing: bold): about half of like cases are slower"

@@ -63,6 +63,8 @@ class Evidence:
     """What backs a prediction: how many points are alike, and the nearest kinds that were measured at all."""
 
     alike: int
+    of_accelerator: int
+    """Points of the same accelerator with any engine and format: where there is none, it inherits from its kin."""
     nearest: tuple[Measured, ...]
 
 
@@ -84,4 +86,5 @@ def evidence(counts: Counts, setup: Setup, kin: Mapping[str, str]) -> Evidence:
     for name, sizes in counts.items():
         accelerator, engine, weight_format = name.split("|")
         known += [Measured(accelerator, engine, weight_format, size, points) for size, points in sizes.items()]
-    return Evidence(evidence_points(counts, setup), tuple(sorted(known, key=distance)[:NEAREST]))
+    of_accelerator = sum(one.points for one in known if one.accelerator == own.name)
+    return Evidence(evidence_points(counts, setup), of_accelerator, tuple(sorted(known, key=distance)[:NEAREST]))

@@ -6,13 +6,14 @@ serves most requests within the marks is the plan. Many types and demands are ju
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llm_fleet.catalog.types import Accelerator, Engine, InstanceType
 from llm_fleet.models.card import ModelCard
 from llm_fleet.sizing.case import Setup, default_chunk_tokens, default_most_running
-from llm_fleet.sizing.forecast import Forecast, Marks, Shape, forecasts, goodputs, setup_on
+from llm_fleet.sizing.forecast import Forecast, Marks, Shape, forecasts, goodput, goodputs, setup_on
 from llm_fleet.sizing.layout import GIB
 from llm_fleet.sizing.memory import DeviceMemory, device_memory, sequence_bytes, sequences_that_fit
 from llm_fleet.sizing.neuron_buckets import compiled_buckets, padded_prompt_tokens
@@ -186,6 +187,17 @@ def best_plan(plans: Sequence[ServingPlan]) -> ServingPlan:
             plan.max_num_seqs,
         ),
     )
+
+
+def slots_within_marks(plan: ServingPlan, demand: Demand) -> int:
+    """Sequences that an engine should run at once: as many as keep the marks by the typical prediction, at most what
+    memory holds. The rest waits at the gateway, where it counts as backlog. A compiled batch is what it is.
+    """
+    if plan.setup.compiled_batch:
+        return plan.max_num_seqs
+    marks = Marks(demand.ttft_mark_ms, demand.tpot_mark_ms)
+    most = goodput(plan.setup, Shape(demand.input_tokens, demand.output_tokens), marks, cautious=False)
+    return min(plan.max_num_seqs, math.ceil(most.concurrency / plan.replicas)) if most else plan.max_num_seqs
 
 
 def _shape(asked: Asked) -> Shape:

@@ -20,6 +20,7 @@ from llm_fleet.sizing.serving import (
     ServingPlan,
     best_plan,
     serving_plans,
+    slots_within_marks,
     tensor_parallel_degrees,
 )
 
@@ -170,3 +171,12 @@ def test_a_longer_context_never_needs_less_memory(tokens: int) -> None:
     short = plans("meta-llama/Llama-3.1-8B", "g6e.xlarge", replace(DEMAND, max_model_len_tokens=1024))[1]
     longer = plans("meta-llama/Llama-3.1-8B", "g6e.xlarge", replace(DEMAND, max_model_len_tokens=1024 + tokens))[1]
     assert longer.needed_gib >= short.needed_gib
+
+
+def test_an_engine_runs_no_more_at_once_than_keep_the_marks() -> None:
+    """An A100 of 80 GiB holds hundreds of sequences of an 8B, but not within 15 ms a token."""
+    demand = replace(DEMAND, tpot_mark_ms=15)
+    plan = best("meta-llama/Llama-3.1-8B", "p4de.24xlarge", demand)
+    slots = slots_within_marks(plan, demand)
+    assert plan.concurrency <= slots < plan.max_num_seqs
+    assert forecast(plan.setup, Shape(512, 256), slots * plan.replicas).tpot_ms <= 15 * 1.1
