@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
-from llm_fleet.calibration.calibrate import POINTS
+from llm_fleet.calibration.calibrate import ONE_LOAD, POINTS
 from llm_fleet.calibration.fit import main_figure
 from llm_fleet.calibration.points import Point, read_points
 from llm_fleet.calibration.score import FIGURES
@@ -16,6 +16,8 @@ OTHER_ARCHITECTURE = 4.0
 OTHER_ACCELERATOR = 1.5
 OTHER_ENGINE = 1.0
 OTHER_FORMAT = 1.0
+OTHER_MODE = 1.0
+"""A point without a known number of requests in flight (offline, open loop) says little of one with it."""
 
 
 @functools.cache
@@ -47,6 +49,7 @@ def nearest_points(
         if other.device.name != device.name:
             same = other.device.architecture == device.architecture
             total += OTHER_ACCELERATOR if same else OTHER_ARCHITECTURE
+        total += OTHER_MODE * (point.mode not in ONE_LOAD)
         total += OTHER_ENGINE * (other.engine != setup.engine)
         return total + OTHER_FORMAT * (other.traits.expert_format != traits.expert_format)
 
@@ -66,7 +69,8 @@ def nearest_points(
                 "accelerator": point.accelerator,
                 "tensor_parallel": other.layout.tensor_parallel,
                 "engine": f"{point.engine} {point.engine_version}".strip(),
-                "concurrency": point.concurrency or 1.0,
+                "mode": point.mode,
+                "concurrency": point.concurrency or (1.0 if point.mode == "single_stream" else ""),
                 "input_tokens": point.input_tokens or 0.0,
                 "output_tokens": point.output_tokens or 0.0,
                 FIGURES[kind]: value,

@@ -115,14 +115,10 @@ def _sureness(pool: PoolPlan) -> Iterator[str]:
         f"{known.points} of {known.accelerator} {known.engine_class} {known.weight_format} {known.params_billion:g}B"
         for known in best.evidence.nearest
     )
+    inherits = "" if best.evidence.accelerator_points else f"; none of {best.accelerator}: it inherits from its kin"
     yield (
         f"Evidence for {best.instance_type}: {best.evidence.measured_points} measured points alike, "
-        f"interval x/÷ {best.evidence.interval_factor:.2f}; nearest: {near}"
-        + (
-            ""
-            if best.evidence.accelerator_points
-            else f"; no point of {best.accelerator} itself, it inherits from its kin"
-        )
+        f"interval x/÷ {best.evidence.interval_factor:.2f}; nearest: {near}{inherits}"
     )
     if pool.sizing == "bold":
         yield "Sized by the typical prediction (sizing: bold): about half of like cases are slower"
