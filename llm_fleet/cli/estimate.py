@@ -149,8 +149,8 @@ def _as_text(
             f"  requests/s         {found.requests_per_s:10.3f}",
             f"  time per token, ms {found.tpot_ms:10.2f}   {found.low_tpot_ms:.2f} to {found.high_tpot_ms:.2f}",
             f"  first token, ms    {found.ttft_ms:10.1f}",
-            f"evidence: {found.evidence_points} measured points alike{_inherits(setup)}; the interval holds about 80 % of "
-            "like cases",
+            f"evidence: {found.evidence_points} measured points alike{_inherits(setup)}",
+            "the interval holds about 80 % of like cases",
         ]
     if nearest:
         lines.append("nearest measured points:")
