@@ -15,7 +15,8 @@ from llm_fleet.models.card import ModelCard
 from llm_fleet.sizing.case import Setup, arrays_of, engine_class, level_rows, levels, load_of, newer_fives, work_of
 from llm_fleet.sizing.coefficients import Floats, Integers
 from llm_fleet.sizing.device import Device, devices
-from llm_fleet.sizing.layout import GIB, Layout, cache_room_bytes, resolve
+from llm_fleet.sizing.layout import Layout, cache_room_bytes, resolve
+from llm_fleet.sizing.reserve import GIB, EngineLimits, engine_limits
 from llm_fleet.sizing.service import Load
 from llm_fleet.sizing.step_time import Work
 from llm_fleet.sizing.traits import BITS_PER_WEIGHT, ModelTraits, generic_card, model_traits
@@ -59,14 +60,16 @@ class Resolver:
         if precision not in BITS_PER_WEIGHT:
             return f"unknown precision {precision!r}; known: {', '.join(sorted(BITS_PER_WEIGHT))}"
         traits = self.traits(card, precision, _kv_bytes(point, precision, kind))
+        newer = newer_fives(point.engine, point.engine_version, kind)
+        limits = engine_limits(kind, device, newer, sequences=point.most_running or 0.0)
         layout = resolve(
             *(traits, device, point.count, point.tensor_parallel, point.pipeline_parallel),
-            *(point.data_parallel, point.expert_parallel),
+            *(point.data_parallel, point.expert_parallel, limits),
         )
-        if not _holds(traits, device, layout):
+        if not _holds(traits, device, layout, limits):
             # Counts of parallelism that cannot hold the model mean something else: take the smallest degree that can.
-            layout = resolve(traits, device, point.count, None, None, None, None)
-        if not _holds(traits, device, layout):
+            layout = resolve(traits, device, point.count, None, None, None, None, limits)
+        if not _holds(traits, device, layout, limits):
             each = traits.weight_bytes / GIB
             return f"does not fit: {each:.0f} GiB of weights on {point.count:g} x {device.memory_gib:.0f} GiB"
         return Setup(
@@ -74,7 +77,7 @@ class Resolver:
             device=device,
             layout=layout,
             engine=kind,
-            newer=newer_fives(point.engine, point.engine_version, kind),
+            newer=newer,
             most_running=point.most_running or 0.0,
             compiled_batch=(point.most_running or 0.0) if device.neuron else 0.0,
         )
@@ -109,8 +112,10 @@ OVERFULL = 0.25
 """Share of a device by which weights and reserve may pass its memory: reserves and counts are not exact."""
 
 
-def _holds(traits: ModelTraits, device: Device, layout: Layout) -> bool:
-    return cache_room_bytes(traits, device, layout) > -OVERFULL * device.memory_gib * GIB / layout.cores_per_device
+def _holds(traits: ModelTraits, device: Device, layout: Layout, limits: EngineLimits) -> bool:
+    return (
+        cache_room_bytes(traits, device, layout, limits) > -OVERFULL * device.memory_gib * GIB / layout.cores_per_device
+    )
 
 
 def _usual_precision(point: Point, card: ModelCard, device: Device) -> str:

@@ -13,7 +13,6 @@ from llm_fleet.errors import InputError, Problem, unknown_choice
 from llm_fleet.models import load_models
 from llm_fleet.sizing.case import Setup
 from llm_fleet.sizing.forecast import Forecast, Shape, device_of, evidence_of, forecast, refusal, setup_on
-from llm_fleet.sizing.layout import GIB, cache_room_bytes
 from llm_fleet.sizing.traits import BITS_PER_WEIGHT
 
 NEAREST = 3
@@ -103,7 +102,7 @@ def _as_data(
     setup: Setup, shape: Shape, found: Forecast | None, reason: str, nearest: list[dict[str, object]]
 ) -> dict[str, object]:
     layout = setup.layout
-    room = cache_room_bytes(setup.traits, setup.device, layout)
+    memory = setup.memory
     figures: dict[str, object] = {}
     if found:
         figures = dataclasses.asdict(found)
@@ -119,8 +118,8 @@ def _as_data(
         "replicas": layout.replicas,
         "input_tokens": shape.input_tokens,
         "output_tokens": shape.output_tokens,
-        "weights_gib_per_device": setup.traits.weight_bytes / layout.tensor_parallel / GIB,
-        "cache_room_gib_per_device": room / GIB,
+        "weights_gib_per_device": memory.weights_gib,
+        "cache_room_gib_per_device": memory.kv_cache_gib,
         **figures,
         "nearest_measured_points": nearest,
     }
@@ -131,12 +130,11 @@ def _as_text(
 ) -> str:
     layout, traits = setup.layout, setup.traits
     unit = "cores" if setup.device.neuron else "GPUs"
-    weights = traits.weight_bytes / layout.tensor_parallel / GIB
-    room = cache_room_bytes(traits, setup.device, layout) / GIB
+    memory = setup.memory
     lines = [
         f"{wanted.model} in {traits.precision} on {wanted.instance}: tensor parallel {layout.tensor_parallel:g} "
         f"({unit}), replicas {layout.replicas:g}, engine class {setup.engine}",
-        f"memory of one device: weights {weights:.2f} GiB, room for the cache {room:.2f} GiB",
+        f"memory of one device: weights {memory.weights_gib:.2f} GiB, room for the cache {memory.kv_cache_gib:.2f} GiB",
     ]
     if found is None:
         lines.append(reason)

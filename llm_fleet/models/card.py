@@ -53,15 +53,31 @@ class ModelCard:
     """K and V elements of one token over all layers that keep a cache."""
     native_precision: str
     """One of PRECISIONS: the format the weights were published in (float16 -> fp16, bfloat16 -> bf16, fp8-block128
-    -> fp8, mxfp4-experts -> mxfp4, int4-experts -> int4).
+    -> fp8, mxfp4-experts -> mxfp4, int4-group32-experts -> int4).
     """
     native_dtype: str
+    """The format in full: what it covers, its blocks or groups, and after a + what the rest is stored in."""
     licence: str
     gated: bool | None
     checkpoints: Mapping[str, Checkpoint]
     """Known weights by precision; always holds the native one."""
     source: str
     notes: str = ""
+    mla_query_rank: int | None = None
+    """Of multi-head latent attention; None: queries are projected in one step."""
+    mla_value_dim: int | None = None
+    moe_intermediate_size: int | None = None
+    """Width of one routed expert."""
+    moe_hidden_size: int | None = None
+    """Width that routed experts take in and give out, where it is not the hidden size."""
+    moe_layers: int | None = None
+    """Layers with routed experts; None: all that have no dense MLP."""
+    dense_layers: int | None = None
+    """Layers that run a dense MLP; None: none of a mixture of experts, else all."""
+    shared_expert_size: int = 0
+    """Width of all shared experts of a layer together."""
+    mlp_matrices: int = 3
+    """Of one MLP: 3 with a gate, 2 without."""
 
     @property
     def mixture_of_experts(self) -> bool:

@@ -240,7 +240,27 @@ def _card(path: Path, keys: HubKeys, traits: Traits, shape: Shape, weights: Weig
         checkpoints={weights.precision: own},
         source="config.json",
         notes="parameters counted from the shape; towers for images or sound are not counted" if keys.nested else "",
+        mla_query_rank=latent.query_rank if latent else None,
+        mla_value_dim=latent.value_dim if latent else None,
+        **_mlps(shape),
     )
+
+
+def _mlps(shape: Shape) -> dict[str, Any]:
+    """What a card says of dense MLPs and experts."""
+    experts = shape.experts
+    with_experts = sum(layer.mlp == "experts" for layer in shape.layers)
+    dense = sum(layer.mlp == "dense" for layer in shape.layers)
+    if experts is None:
+        return {"mlp_matrices": shape.matrices, "dense_layers": dense}
+    return {
+        "mlp_matrices": shape.matrices,
+        "moe_intermediate_size": experts.width,
+        "moe_hidden_size": experts.latent,
+        "moe_layers": with_experts,
+        "dense_layers": dense + (with_experts if shape.dense_beside_experts else 0),
+        "shared_expert_size": experts.shared_width,
+    }
 
 
 def _attention_kind(shape: Shape) -> AttentionKind:

@@ -26,9 +26,10 @@ MODEL_COLUMNS = (
     *("model", "family", "params_total_billion", "params_active_billion", "layers", "hidden_size", "attention_heads"),
     *("kv_heads", "head_dim", "intermediate_size", "vocab_size", "tie_embeddings", "max_context_tokens"),
     *("attention_kind", "sliding_window_tokens", "sliding_window_layers_fraction", "mla_kv_rank", "mla_rope_dim"),
-    *("moe_experts", "moe_active_experts", "moe_intermediate_size", "shared_experts"),
-    *("shared_expert_intermediate_size", "dense_layers", "kv_layers", "kv_elements_per_token", "native_precision"),
-    *("native_dtype", "licence", "gated", "source", "notes"),
+    *("mla_query_rank", "mla_value_dim", "moe_experts", "moe_active_experts", "moe_intermediate_size"),
+    *("shared_experts", "shared_expert_intermediate_size", "dense_layers", "moe_layers", "moe_hidden_size"),
+    *("mlp_matrices", "kv_layers", "kv_elements_per_token", "native_precision", "native_dtype", "licence", "gated"),
+    *("source", "notes"),
 )
 CHECKPOINT_COLUMNS = ("model", "precision", "format", "repository", "gated", "source")
 ALIAS_COLUMNS = ("alias", "model", "precision")
@@ -169,7 +170,32 @@ def _card(row: Row, checkpoints: Mapping[str, Checkpoint]) -> ModelCard:
         checkpoints={native: own, **{p: c for p, c in checkpoints.items() if p != native}},
         source=row.text("source"),
         notes=row.text("notes"),
+        mla_query_rank=row.optional_integer("mla_query_rank", at_least=1),
+        mla_value_dim=row.optional_integer("mla_value_dim", at_least=1),
+        moe_intermediate_size=row.optional_integer("moe_intermediate_size", at_least=1),
+        moe_hidden_size=row.optional_integer("moe_hidden_size", at_least=1),
+        moe_layers=row.optional_integer("moe_layers", at_least=1),
+        dense_layers=row.optional_integer("dense_layers"),
+        shared_expert_size=_shared_expert_size(row),
+        mlp_matrices=_mlp_matrices(row),
     )
+
+
+def _shared_expert_size(row: Row) -> int:
+    """Width of all shared experts of a layer together."""
+    count = row.optional_integer("shared_experts") or 0
+    width = row.optional_integer("shared_expert_intermediate_size", at_least=1)
+    if count and not width:
+        row.report("shared_expert_intermediate_size", "is empty beside shared experts", "their width")
+    return count * (width or 0)
+
+
+def _mlp_matrices(row: Row) -> int:
+    """3 for a gated MLP (the usual, an empty cell), 2 for a plain one."""
+    matrices = row.optional_integer("mlp_matrices", at_least=2) or 3
+    if matrices > 3:
+        row.report("mlp_matrices", "is no MLP", "2 without a gate, 3 or empty with one")
+    return matrices
 
 
 def _names(cards: Mapping[str, ModelCard], aliases: list[Row]) -> dict[str, ResolvedModel]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_fleet.sizing.cache import state_bytes, token_bytes
 from llm_fleet.sizing.coefficients import FORMATS, Floats, Integers, Levels
 from llm_fleet.sizing.device import ARCHITECTURES, LINK_GB_PER_S, MEMORY, Device
-from llm_fleet.sizing.layout import Layout, cache_room_bytes
+from llm_fleet.sizing.layout import DeviceMemory, Layout, device_memory
+from llm_fleet.sizing.reserve import GIB, EngineLimits, engine_limits
 from llm_fleet.sizing.service import Load
 from llm_fleet.sizing.step_time import Work
 from llm_fleet.sizing.traits import ModelTraits
@@ -89,6 +91,18 @@ class Setup:
     most_running: float = 0.0
     """0: the engine's default."""
     compiled_batch: float = 0.0
+    minor: int = 0
+    """Minor version of vLLM; 0: `newer` tells it."""
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Class, version and limits of the engine, its defaults filled in."""
+        return engine_limits(self.engine, self.device, self.newer, self.minor, self.most_running)
+
+    @property
+    def memory(self) -> DeviceMemory:
+        """Where the memory of one addressable device goes."""
+        return device_memory(self.traits, self.device, self.layout, self.limits)
 
 
 def levels() -> Levels:
@@ -145,7 +159,7 @@ def _numbers(setup: Setup) -> dict[str, float]:
     """One setup's row of Work and Load, of one addressable device and one pipeline stage."""
     t, d, o = setup.traits, setup.device, setup.layout
     cores, stages, degree = o.cores_per_device, o.pipeline_parallel, o.tensor_parallel
-    shared = 1.0 if t.latent else max(1.0, t.kv_heads / degree) / t.kv_heads
+    limits = setup.limits
     return {
         "bandwidth": d.bandwidth_gb_per_s * 1e9 / cores,
         "flops": _peak(d, t.dense_format, t.precision) * 1e12 / cores,
@@ -165,10 +179,10 @@ def _numbers(setup: Setup) -> dict[str, float]:
         "latent_layers": t.latent * t.layers / stages,
         "hidden": t.hidden,
         "vocabulary": t.vocabulary,
-        "cache_bytes_per_token": t.kv_bytes_per_token * shared / stages,
+        "cache_bytes_per_token": token_bytes(t, degree, stages),
         "latent_flop_per_pair": t.latent_flops_per_pair / degree / stages,
         "attention_flop_per_pair": t.attention_flops_per_pair / degree / stages,
-        "state_bytes": t.state_bytes / degree / stages,
+        "state_bytes": state_bytes(t, degree, stages),
         "window_tokens": t.window_tokens,
         "window_share": t.window_share,
         "tensor_parallel": degree,
@@ -177,9 +191,9 @@ def _numbers(setup: Setup) -> dict[str, float]:
         "stages": stages,
         "newer": setup.newer,
         "replicas": o.replicas,
-        "cache_room_bytes": cache_room_bytes(t, d, o),
-        "most_running": setup.most_running or default_most_running(setup),
-        "chunk_tokens": default_chunk_tokens(setup),
+        "cache_room_bytes": setup.memory.kv_cache_gib * GIB,
+        "most_running": limits.sequences,
+        "chunk_tokens": limits.chunk_tokens,
         "compiled": float(d.neuron),
         "compiled_batch": setup.compiled_batch,
         "opening": 1.0,
@@ -188,24 +202,6 @@ def _numbers(setup: Setup) -> dict[str, float]:
 
 KEPT = ("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes")
 """What a setup says of the load."""
-LARGE_GIB = 70
-"""From this memory on vLLM takes chunks of 8,192 prompt tokens (2,048 on A100) and 1,024 sequences, below it 2,048
-and 256."""
-
-
-def default_most_running(setup: Setup) -> float:
-    """Sequences that the engine lets run where nobody says."""
-    if setup.device.neuron:
-        return 512.0
-    if setup.engine.startswith("trtllm"):
-        return 2048.0
-    return 1024.0 if setup.device.memory_gib > LARGE_GIB else 256.0
-
-
-def default_chunk_tokens(setup: Setup) -> float:
-    """Prompt tokens that one step carries at most."""
-    large = setup.device.memory_gib > LARGE_GIB and setup.device.architecture != "ampere"
-    return 8192.0 if large else 2048.0
 
 
 def arrays_of(setups: Sequence[Setup]) -> dict[str, Floats]:

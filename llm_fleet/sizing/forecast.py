@@ -24,7 +24,8 @@ from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.device import ARCHITECTURES, Device, devices
 from llm_fleet.sizing.evidence import Evidence, evidence, evidence_points
 from llm_fleet.sizing.interval import evidence_word
-from llm_fleet.sizing.layout import cache_room_bytes, resolve
+from llm_fleet.sizing.layout import resolve
+from llm_fleet.sizing.reserve import GIB, PLANNED_MINOR, engine_limits
 from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, rows_of, steady_state
 from llm_fleet.sizing.step_time import Rates, Work
 from llm_fleet.sizing.traits import model_traits
@@ -121,7 +122,7 @@ def setup_on(
     """A model on an instance type with the engine that this kit runs there (today's vLLM, on Neuron through NxD).
 
     `tensor_parallel` counts addressable devices (NeuronCores on Neuron); without it the smallest degree that holds the
-    model, and replicas on the rest. Whether it fits is cache_room_bytes(...) > 0: see `refusal`.
+    model, and replicas on the rest. Whether it fits is setup.memory.kv_cache_gib > 0: see `refusal`.
 
     Raises:
         KeyError: an unknown precision, or an accelerator that nothing is known of.
@@ -130,20 +131,23 @@ def setup_on(
     if device is None:
         raise KeyError(kind.accelerator)
     traits = model_traits(card, precision, kv_bytes_per_element)
-    layout = resolve(traits, device, devices_used or float(kind.devices), tensor_parallel, None, None, None)
     engine = "neuron" if device.neuron else "vllm"
+    limits = engine_limits(engine, device, minor=PLANNED_MINOR, sequences=most_running)
+    count = devices_used or float(kind.devices)
+    layout = resolve(traits, device, count, tensor_parallel, None, None, None, limits)
     newer = newer_fives("vllm", f"0.{NEWEST_MINOR}", engine)
-    return Setup(traits, device, layout, engine, newer, most_running, most_running if device.neuron else 0.0)
+    compiled = most_running if device.neuron else 0.0
+    return Setup(traits, device, layout, engine, newer, most_running, compiled, PLANNED_MINOR)
 
 
 def refusal(setup: Setup, shape: Shape) -> str:
     """Why a configuration cannot serve one request of this shape, or an empty text."""
-    room = cache_room_bytes(setup.traits, setup.device, setup.layout)
-    degree, gib = setup.layout.tensor_parallel, 2**30
+    room = setup.memory.kv_cache_gib
+    degree = setup.layout.tensor_parallel
     where = f"{degree:g} x {setup.device.name}{' core' if setup.device.neuron else ''}"
     if room <= 0:
-        weights = setup.traits.weight_bytes / gib
-        return f"does not fit: {weights:.1f} GiB of weights on {where}, {-room / gib:.1f} GiB too much on each"
+        weights = setup.traits.weight_bytes / GIB
+        return f"does not fit: {weights:.1f} GiB of weights on {where}, {-room:.1f} GiB too much on each"
     work, load, _ = _arrays([setup], [shape], [1.0])
     fitting = float(room_for_sequences(work, load)[0])
     if fitting < 1:

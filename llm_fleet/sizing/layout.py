@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm_fleet.sizing.device import Device
+from llm_fleet.sizing.reserve import (
+    CUDA_CONTEXT_GIB,
+    GIB,
+    NEURON_RUNTIME_GIB,
+    NON_TORCH_GIB,
+    EngineLimits,
+    activation_bytes,
+    graph_bytes,
+    planned_limits,
+)
 from llm_fleet.sizing.traits import ModelTraits
 
-GIB = 2**30
-
-UTILISATION = 0.9
-"""Share of a GPU that an engine fills: the default of vLLM up to 0.18 and near that of the others."""
-RESERVE_GIB = 1.0
-"""Activations, graphs and communication buffers of one GPU, at least."""
-RESERVE_SHARE = 0.02
-"""And more on large ones, whose engines take larger chunks of prompts."""
 CACHE_SHARE = 0.08
 """Of a device's memory: the cache that a model needs beside its weights to be held in earnest."""
-NEURON_RESERVE_GIB = 1.0
-"""Runtime and compiled code of one NeuronCore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +40,72 @@ class Layout:
         return self.tensor_parallel * self.attention_ranks
 
 
-def reserve_bytes(device: Device, cores_per_device: float = 1.0) -> float:
-    """What an engine keeps from weights and cache on one addressable device."""
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Where the memory of one addressable device goes, in GiB: the parts add up to `usable_gib`."""
+
+    usable_gib: float
+    """As the driver reports it."""
+    weights_gib: float
+    activations_gib: float
+    graphs_gib: float
+    non_torch_gib: float
+    """Context and communication buffers; on Neuron the runtime and compiled code."""
+    utilisation_gib: float
+    """What the engine's share of the device leaves unused, less graphs that come out of it."""
+    kv_cache_gib: float
+    """Negative where the rest does not fit."""
+
+
+def rank_weight_bytes(traits: ModelTraits, layout: Layout) -> float:
+    """Weights that one device holds: split over tensor parallel and stages, apart from what each rank needs whole;
+    experts over all devices of a stage.
+    """
+    degree = layout.tensor_parallel
+    heads = traits.cached_head_bytes * max(1.0 / degree, 1.0 / traits.kv_heads)
+    split = traits.dense_bytes + traits.table_bytes - traits.copied_bytes - traits.cached_head_bytes
+    dense = split / degree + heads + traits.copied_bytes
+    return (dense + traits.expert_bytes / layout.expert_shard) / layout.pipeline_parallel
+
+
+def device_memory(
+    traits: ModelTraits, device: Device, layout: Layout, limits: EngineLimits | None = None
+) -> DeviceMemory:
+    """The memory of one addressable device under an engine; without limits, the engine that this kit runs there."""
+    limits = limits or planned_limits(device)
+    usable = device.memory_gib / layout.cores_per_device
+    weights = rank_weight_bytes(traits, layout) / GIB
+    activations = activation_bytes(traits, limits, layout.tensor_parallel) / GIB
     if device.neuron:
-        return NEURON_RESERVE_GIB * GIB * device.cores / cores_per_device
-    return (device.memory_gib * (1 - UTILISATION + RESERVE_SHARE) + RESERVE_GIB) * GIB
+        runtime = NEURON_RUNTIME_GIB * device.cores / layout.cores_per_device
+        return DeviceMemory(usable, weights, activations, 0.0, runtime, 0.0, usable - weights - activations - runtime)
+    graphs = graph_bytes(traits, limits) / GIB
+    alone = layout.tensor_parallel * layout.pipeline_parallel * layout.attention_ranks <= 1
+    outside = NON_TORCH_GIB["single" if alone else "parallel"]
+    shown = usable - CUDA_CONTEXT_GIB
+    free = shown - weights - activations - outside - graphs
+    if limits.counted == "rest":
+        cache = limits.share * free if free > 0 else free
+    else:
+        inside = activations + outside + (graphs if limits.graphs_counted else 0.0)
+        cache = min(limits.share * shown - weights - (inside if limits.counted == "all" else 0.0), free)
+    unused = usable - weights - activations - graphs - outside - cache
+    return DeviceMemory(usable, weights, activations, graphs, outside, unused, cache)
 
 
-def cache_room_bytes(traits: ModelTraits, device: Device, layout: Layout) -> float:
+def cache_room_bytes(traits: ModelTraits, device: Device, layout: Layout, limits: EngineLimits | None = None) -> float:
     """Bytes left for the cache on one addressable device; negative where the weights do not fit."""
-    stages = layout.pipeline_parallel
-    dense = (traits.dense_bytes + traits.table_bytes) / layout.tensor_parallel / stages
-    experts = traits.expert_bytes / layout.expert_shard / stages
-    usable = device.memory_gib * GIB / layout.cores_per_device
-    return usable - reserve_bytes(device, layout.cores_per_device) - dense - experts
+    return device_memory(traits, device, layout, limits).kv_cache_gib * GIB
 
 
-def smallest_degree(traits: ModelTraits, device: Device, addressable: float, stages: float) -> float:
+def smallest_degree(
+    traits: ModelTraits, device: Device, addressable: float, stages: float, limits: EngineLimits | None = None
+) -> float:
     """The smallest power of two of tensor parallel whose devices hold the model, at most what there is."""
     degree = 1.0
     floor = CACHE_SHARE * device.memory_gib * GIB / device.cores
     while degree * 2 * stages <= addressable:
-        if cache_room_bytes(traits, device, Layout(degree, stages, 1, 1, device.cores)) > floor:
+        if cache_room_bytes(traits, device, Layout(degree, stages, 1, 1, device.cores), limits) > floor:
             break
         degree *= 2
     return degree
@@ -75,6 +119,7 @@ def resolve(
     pipeline_parallel: float | None,
     data_parallel: float | None,
     expert_parallel: float | None,
+    limits: EngineLimits | None = None,
 ) -> Layout:
     """The layout of `count` devices, with what is not stated filled in.
 
@@ -85,7 +130,7 @@ def resolve(
     addressable = count * cores
     stages = max(1.0, pipeline_parallel or 1.0)
     ranks = max(1.0, data_parallel or 1.0)
-    degree = tensor_parallel or smallest_degree(traits, device, addressable / ranks, stages)
+    degree = tensor_parallel or smallest_degree(traits, device, addressable / ranks, stages, limits)
     spread = (expert_parallel or 1) > 1 and traits.experts > 0
     if spread and degree * stages * ranks < addressable and not device.neuron:
         ranks = addressable / (degree * stages)

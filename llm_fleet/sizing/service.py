@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from llm_fleet.sizing.cache import in_blocks
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.step_time import Rates, Work, kept_tokens, step_seconds
 
@@ -70,7 +71,7 @@ def rows_of(columns: Columns, places: npt.NDArray[np.intp]) -> Columns:
 def room_for_sequences(work: Work, load: Load) -> Floats:
     """Sequences of mean progress whose caches fit one attention rank of one engine. May be below 1."""
     length = load.input_tokens + np.where(load.compiled > 0, 1.0, 0.5) * load.output_tokens
-    each = kept_tokens(work, length) * work.cache_bytes_per_token + work.state_bytes
+    each = kept_tokens(work, in_blocks(length, load.compiled)) * work.cache_bytes_per_token + work.state_bytes
     return np.maximum(load.cache_room_bytes, 0.0) / np.maximum(each, 1.0)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_fleet.sizing import cache
 from llm_fleet.sizing.coefficients import Floats
 
 
@@ -63,7 +64,7 @@ Rates = Mapping[str, Floats]
 
 def kept_tokens(work: Work, context: Floats) -> Floats:
     """Cached tokens of a sequence, averaged over the layers: windowed ones keep their window at most."""
-    return (1 - work.window_share) * context + work.window_share * np.minimum(context, work.window_tokens)
+    return cache.kept_tokens(context, work.window_tokens, work.window_share)
 
 
 def experts_touched(work: Work, rates: Rates, tokens: Floats) -> Floats:

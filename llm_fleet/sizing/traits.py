@@ -10,15 +10,19 @@ import re
 from dataclasses import dataclass
 
 from llm_fleet.models.card import ModelCard
-
-BITS_PER_WEIGHT = {
-    **{"fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "fp8": 8.002, "int8": 8.01, "int8-wo": 8.01, "gptq-int8": 8.2},
-    **{"int4": 4.156, "awq-int4": 4.156, "gptq-int4": 4.156, "int4-wo": 4.5, "int4-hqq": 4.2, "w4a8": 4.2},
-    **{"w4a8-kv4": 4.2, "bnb-nf4": 4.5, "bnb-nf4-dq": 4.2, "mxfp4": 4.25, "nvfp4": 4.5, "q8_0": 8.5, "q6_k": 6.56},
-    **{"q5_k_m": 5.7, "q4_k_m": 4.89, "gguf-q4_k_m": 4.89, "q4_k_xl": 4.9, "q4_0": 4.55, "q3_k_s": 3.64, "q2_k": 3.16},
-}
-"""Bits of one quantised weight with its scales: per-block and per-channel scales of fp8 and int8, AWQ and GPTQ of
-group 128 (4 + 20/128), mxfp4 4 + 8/32, nvfp4 4 + 8/16, whole-file averages of the GGUF formats."""
+from llm_fleet.sizing.weights import (
+    BITS_PER_WEIGHT,
+    COPIED,
+    EXPERTS,
+    covered,
+    expert_layers,
+    group_bytes,
+    rest_precision,
+    routed,
+    state_layers,
+    weight_format,
+    weight_groups,
+)
 
 FORMAT_FAMILY = {"fp32": "16-bit", "fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit float", "nvfp4": "4-bit float"}
 """Formats whose kernels are alike share one share of the bandwidth; the rest are told by their bits."""
@@ -54,6 +58,10 @@ class ModelTraits:
     """All routed experts."""
     table_bytes: float
     """The input embedding: stored, a few rows read."""
+    copied_bytes: float
+    """Of `dense_bytes`, what every tensor-parallel rank holds in full."""
+    cached_head_bytes: float
+    """Of `dense_bytes`, the key and value projections: ranks beyond the number of cached heads hold copies of them."""
     dense_params: float
     """Multiplied for every token: all but routed experts, embedding and head."""
     head_params: float
@@ -72,6 +80,11 @@ class ModelTraits:
     """Share of the cache whose layers keep at most `window_tokens`."""
     state_layers: float
     """Layers with a fixed state in place of a cache."""
+    split_activations: float
+    """Elements of one token that tensor parallel splits, in the layer that needs most: the halves of an MLP and their
+    product, of all experts that the token takes."""
+    whole_activations: float
+    """Elements of one token beside them that every rank holds: hidden vectors, and the output of each expert."""
     dense_format: str
     expert_format: str
     precision: str
@@ -96,12 +109,20 @@ def format_family(precision: str) -> str:
     return "8-bit integer" if BITS_PER_WEIGHT[precision] > 6 else "4-bit integer"
 
 
-def experts_only(card: ModelCard, precision: str) -> bool:
-    """Whether the format covers the routed experts alone: checkpoints published that way, and nvfp4 of the models with
-    latent attention, whose attention stays in 16 bit.
-    """
-    published = precision == card.native_precision and "experts" in card.native_dtype
-    return published or precision == "mxfp4" or (precision == "nvfp4" and card.attention_kind == "mla")
+HIDDEN_BUFFERS = 4
+"""Hidden vectors of a token that are alive at a layer's peak: residual, input, output and one in flight."""
+
+
+def _activations(card: ModelCard) -> tuple[float, float]:
+    """Split and whole elements of one token at the peak of a layer, dense or with experts, whichever is more."""
+    hidden = HIDDEN_BUFFERS * card.hidden_size
+    width = card.intermediate_size or (0 if card.moe_intermediate_size else 4 * card.hidden_size)
+    dense = (float(card.mlp_matrices * width), float(hidden))
+    if not routed(card):
+        return dense
+    used, inputs = card.moe_active_experts or 0, card.moe_hidden_size or card.hidden_size
+    experts = float(used * card.mlp_matrices * (card.moe_intermediate_size or 0)), float(hidden + used * inputs)
+    return max(dense, experts, key=sum)
 
 
 def model_traits(card: ModelCard, precision: str, kv_bytes_per_element: float = 2.0) -> ModelTraits:
@@ -110,27 +131,26 @@ def model_traits(card: ModelCard, precision: str, kv_bytes_per_element: float = 
     Raises:
         KeyError: a precision that is not known.
     """
-    bits = BITS_PER_WEIGHT[precision]
-    total, active = card.params_total_billion * 1e9, card.params_active_billion * 1e9
-    experts, used = float(card.moe_experts or 0), float(card.moe_active_experts or 0)
-    if experts and used and experts != used and total > active:
-        expert_params = (total - active) / (experts - used)
-    else:
-        experts = used = expert_params = 0.0
-    table = card.vocab_size * card.hidden_size * 1.0
-    tables = 1 if card.tie_embeddings else 2
-    body = max(total - experts * expert_params - tables * table, 0.0)
-    plain = 32.0 if precision == "fp32" else 16.0
-    body_bits = plain if experts_only(card, precision) and experts else bits
+    groups = weight_groups(card)
+    counts = {group.name: group.count for group in groups}
+    stored = {group.name: group_bytes(card, group, precision) for group in groups}
+    in_experts = {name for name in counts if name in EXPERTS}
+    experts = float(card.moe_experts or 0) if in_experts else 0.0
+    used = float(card.moe_active_experts or 0) if in_experts else 0.0
+    expert_params = sum(counts[name] for name in in_experts)
+    expert_bytes = sum(stored[name] for name in in_experts)
+    head, table = counts["head"], counts.get("embedding", 0.0)
+    total = sum(counts.values())
     latent = card.attention_kind == "mla"
+    attention = next(group for group in groups if group.name == "attention_output")
+    plain = not covered(attention, weight_format(card, precision).scope)
     prompt_width = LATENT_PROMPT_WIDTH if latent else 2 * card.head_dim
     latent_width = 2 * LATENT_ATTENTION_RANK + LATENT_ATTENTION_ROPE if latent else 0
     window = card.sliding_window_tokens or 0
-    share = card.sliding_window_layers_fraction if window else 0.0
-    moe_layers = card.layers if experts else 0
+    split, whole = _activations(card)
     return ModelTraits(
         layers=card.layers,
-        moe_layers=moe_layers,
+        moe_layers=expert_layers(card),
         hidden=card.hidden_size,
         vocabulary=card.vocab_size,
         attention_heads=card.attention_heads,
@@ -138,20 +158,24 @@ def model_traits(card: ModelCard, precision: str, kv_bytes_per_element: float = 
         experts=experts,
         experts_per_token=used,
         params=total,
-        dense_bytes=(body * body_bits + table * plain) / 8,
-        expert_bytes=experts * expert_params * bits / 8,
-        table_bytes=(tables - 1) * table * plain / 8,
-        dense_params=body,
-        head_params=table,
-        expert_params=used * expert_params,
+        dense_bytes=sum(stored.values()) - expert_bytes - stored.get("embedding", 0.0),
+        expert_bytes=expert_bytes,
+        table_bytes=stored.get("embedding", 0.0),
+        copied_bytes=sum(size for name, size in stored.items() if name in COPIED),
+        cached_head_bytes=0.0 if latent else stored.get("attention_key_value", 0.0),
+        dense_params=total - expert_params - head - table,
+        head_params=head,
+        expert_params=expert_params * used / experts if experts else 0.0,
         kv_bytes_per_token=card.kv_elements_per_token * kv_bytes_per_element,
         latent=float(latent),
         attention_flops_per_pair=2 * card.kv_layers * card.attention_heads * prompt_width,
         latent_flops_per_pair=2 * card.layers * card.attention_heads * latent_width,
         window_tokens=float(window) if window else 1e12,
-        window_share=share,
-        state_layers=max(card.layers - card.kv_layers, 0) if card.attention_kind == "hybrid" else 0,
-        dense_format=format_family("bf16" if body_bits >= 16 else precision),
+        window_share=card.sliding_window_layers_fraction if window else 0.0,
+        state_layers=state_layers(card),
+        split_activations=split,
+        whole_activations=whole,
+        dense_format=format_family(rest_precision(card, precision) if plain else precision),
         expert_format=format_family(precision),
         precision=precision,
     )
@@ -184,7 +208,7 @@ def generic_card(
         attention_heads=max(hidden // 128, 1),
         kv_heads=8,
         head_dim=128,
-        intermediate_size=4 * hidden,
+        intermediate_size=None,
         vocab_size=32000 if params_billion > 0.5 else 16000,
         tie_embeddings=params_billion < 4,
         attention_kind="gqa",
@@ -196,4 +220,7 @@ def generic_card(
         kv_elements_per_token=2 * layers * 8 * 128,
         native_precision="bf16",
         native_dtype="bfloat16",
+        moe_intermediate_size=None,
+        shared_expert_size=0,
+        mlp_matrices=3,
     )
