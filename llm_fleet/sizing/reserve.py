@@ -29,9 +29,8 @@ SORTED_SAMPLER_BYTES = 40.0
 SAMPLER_BYTES = 12.0
 """By a kernel that does not sort: 384 MiB for the same batch (the same table; vLLM PR 33538)."""
 SAMPLER_MINOR = 17
-GRAPHS_GIB = {"few": 0.25, "many": 0.65}
-"""Of a dense model with capture sizes for up to 256 sequences, and for more (logs of an 8B on L4 and A100: 0.23 and
-0.25; of 4B and 7B with 67 sizes: 0.65 and 0.67 GiB)."""
+GRAPHS_GIB = 0.65
+"""Of a dense model (logs of vLLM 0.9 to 0.11 with 67 capture sizes, 4B to 8B: 0.65 to 0.68 GiB; 0.31: 0.23)."""
 EXPERT_GRAPHS = 2.0
 """Times that for a mixture of experts (Llama-4 Maverick: 1.3 GiB)."""
 NON_TORCH_GIB = {"single": 0.1, "parallel": 0.6}
@@ -154,5 +153,4 @@ def graph_bytes(traits: ModelTraits, limits: EngineLimits) -> float:
     """Captured CUDA graphs of vLLM and its kin; none for engines that keep no pool."""
     if limits.sampler_bytes == 0:
         return 0.0
-    each = GRAPHS_GIB["few" if limits.sequences <= 256 else "many"]
-    return each * GIB * (EXPERT_GRAPHS if traits.experts else 1.0)
+    return GRAPHS_GIB * GIB * (EXPERT_GRAPHS if traits.experts else 1.0)

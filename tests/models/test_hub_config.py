@@ -8,6 +8,7 @@ import pytest
 
 from llm_fleet.models import ModelCard, load_models
 from llm_fleet.models.hub_config import card_from_hub_config
+from llm_fleet.sizing.weights import expert_layers, state_layers, weight_groups
 
 WriteConfig = Callable[[dict[str, Any]], Path]
 
@@ -193,6 +194,21 @@ def test_counting_a_config_agrees_with_the_published_model(
     assert read.moe_experts == known.moe_experts
     if known.mixture_of_experts:
         assert read.params_active_billion < known.params_active_billion * 1.3
+    assert (read.mlp_matrices, read.mla_query_rank, read.mla_value_dim) == (
+        *(known.mlp_matrices, known.mla_query_rank, known.mla_value_dim),
+    )
+
+
+@pytest.mark.parametrize(("name", "model_type", "keys"), CASES, ids=[name for name, _, _ in CASES])
+def test_the_groups_of_a_config_are_those_of_the_published_model(
+    write_config: WriteConfig, name: str, model_type: str, keys: dict[str, Any]
+) -> None:
+    known = load_models().cards[name]
+    read = card_from_hub_config(write_config(plain(known, model_type=model_type, **keys)))
+    expected = {group.name: group.count for group in weight_groups(known) if group.name != "other"}
+    found = {group.name: group.count for group in weight_groups(read) if group.name != "other"}
+    assert found == pytest.approx(expected, rel=0.03)
+    assert (expert_layers(read), state_layers(read)) == (expert_layers(known), state_layers(known))
 
 
 def test_the_text_part_of_a_vision_model_is_what_counts(write_config: WriteConfig) -> None:

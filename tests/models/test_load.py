@@ -108,6 +108,8 @@ def test_every_source_key_stands_for_a_source() -> None:
         ("models.csv", "4096,mha", "4096,mhaa", "unknown word"),
         ("models.csv", ",262144,fp16,", ",262144,fp17,", "unknown precision"),
         ("models.csv", "llama2,6.738416", "llama2,many", "is not a number"),
+        ("models.csv", ",2,32,4096,", ",4,32,4096,", "is no MLP"),
+        ("models.csv", ",1,8192,0,", ",1,,0,", "is empty beside shared experts"),
         ("checkpoints.csv", "meta-llama/Llama-2-7b-hf,int8", "meta-llama/Llama-2-8b-hf,int8", "unknown model"),
         ("checkpoints.csv", "meta-llama/Llama-2-7b-hf,int8", "meta-llama/Llama-2-7b-hf,int4", "stands twice"),
         ("aliases.csv", "meta-llama/Llama-2-7b-chat-hf,", "meta-llama/LLAMA-2-7b-hf,", "already stands for a model"),
