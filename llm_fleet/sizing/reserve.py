@@ -41,6 +41,9 @@ SGLANG_SHARE = 0.86
 """mem_fraction_static, weights and cache together: its default falls from 0.88 with larger chunks."""
 TRTLLM_SHARE = 0.9
 """kv_cache_free_gpu_memory_fraction: of what weights and activations leave."""
+UNPACKED_TOKENS = 65536.0
+"""Of TensorRT-LLM before a token budget was the default: its buffers are built for a full batch of whole prompts, such
+as 64 of 1,024. An assumption: the build's own limits are in no log."""
 TGI_SHARE = 0.95
 """cuda_memory_fraction 1 with TGI_WIGGLE_ROOM 0.95."""
 PLAIN_SHARE = 0.98
@@ -96,6 +99,11 @@ class EngineLimits:
         return not self.vllm or self.minor >= GRAPHS_COUNTED_MINOR
 
     @property
+    def buffer_tokens(self) -> float:
+        """Tokens of one step that activations are set aside for."""
+        return max(self.chunk_tokens, UNPACKED_TOKENS) if self.kind == "trtllm 2023" else self.chunk_tokens
+
+    @property
     def sampler_bytes(self) -> float:
         """Of one logit of a full batch. Engines without a pool sample row by row."""
         if self.vllm:
@@ -145,7 +153,7 @@ def activation_bytes(traits: ModelTraits, limits: EngineLimits, tensor_parallel:
     TP + 4 x hidden), which is what a log of vLLM gives for a model with a small vocabulary (2.02 GiB for Qwen2.5-1.5B
     and 32,768 tokens). Sampling comes after the layers are done, on logits of every rank in full.
     """
-    layer = 2 * limits.chunk_tokens * (traits.split_activations / tensor_parallel + traits.whole_activations)
+    layer = 2 * limits.buffer_tokens * (traits.split_activations / tensor_parallel + traits.whole_activations)
     return max(layer, limits.sequences * traits.vocabulary * limits.sampler_bytes)
 
 

@@ -77,6 +77,13 @@ def test_tensorrt_llm_takes_a_share_of_what_is_left():
     assert found.kv_cache_gib == pytest.approx(0.9 * left)
 
 
+def test_early_tensorrt_llm_keeps_buffers_for_a_full_batch_of_whole_prompts():
+    device = devices()["A100-80"]
+    found = device_memory(traits(LLAMA), device, ALONE, engine_limits("trtllm 2023", device))
+    # 65,536 tokens x (3 x 14,336 + 4 x 4,096) x 2 bytes = 7.25 GiB.
+    assert found.activations_gib == pytest.approx(65536 * 118784 / GIB)
+
+
 def test_an_engine_without_a_pool_uses_all_but_two_percent():
     device = devices()["L4"]
     found = device_memory(traits(LLAMA, "q4_k_m"), device, ALONE, engine_limits("llama.cpp", device))
