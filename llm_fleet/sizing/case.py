@@ -16,7 +16,7 @@ from llm_fleet.sizing.cache import state_bytes, token_bytes
 from llm_fleet.sizing.coefficients import FORMATS, Floats, Integers, Levels
 from llm_fleet.sizing.device import ARCHITECTURES, LINK_GB_PER_S, MEMORY, Device
 from llm_fleet.sizing.layout import DeviceMemory, Layout, device_memory
-from llm_fleet.sizing.reserve import GIB, EngineLimits, engine_limits
+from llm_fleet.sizing.reserve import GIB, EngineLimits, default_sequences, engine_limits
 from llm_fleet.sizing.service import Load
 from llm_fleet.sizing.step_time import Work
 from llm_fleet.sizing.traits import ModelTraits
@@ -202,6 +202,16 @@ def _numbers(setup: Setup) -> dict[str, float]:
 
 KEPT = ("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes")
 """What a setup says of the load."""
+
+
+def default_most_running(setup: Setup) -> float:
+    """Sequences that the engine lets run where nobody says."""
+    return default_sequences(setup.engine, setup.device)
+
+
+def default_chunk_tokens(setup: Setup) -> float:
+    """Prompt tokens that one step carries at most."""
+    return setup.limits.chunk_tokens
 
 
 def arrays_of(setups: Sequence[Setup]) -> dict[str, Floats]:

@@ -56,6 +56,11 @@ class DeviceMemory:
     kv_cache_gib: float
     """Negative where the rest does not fit."""
 
+    @property
+    def reserve_gib(self) -> float:
+        """All that is neither weights nor cache."""
+        return self.usable_gib - self.weights_gib - self.kv_cache_gib
+
 
 def rank_weight_bytes(traits: ModelTraits, layout: Layout) -> float:
     """Weights that one device holds: split over tensor parallel and stages, apart from what each rank needs whole;

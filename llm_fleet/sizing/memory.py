@@ -1,54 +1,44 @@
-"""What one addressable device of a replica holds, in GiB, and the cache of one sequence."""
+"""Memory of a resolved configuration as a plan says it: a device's parts, the longest context, sequences that fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from llm_fleet.sizing import cache
 from llm_fleet.sizing.case import Setup
-from llm_fleet.sizing.layout import GIB, cache_room_bytes, reserve_bytes
+from llm_fleet.sizing.layout import DeviceMemory
+from llm_fleet.sizing.reserve import GIB
 
+__all__ = ["DeviceMemory", "device_memory", "largest_context_tokens", "sequence_bytes", "sequences_that_fit"]
 
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
-    """What one device of a replica holds, in GiB."""
-
-    usable_gib: float
-    weights_gib: float
-    reserve_gib: float
-    kv_cache_gib: float
-    """What is left for the cache; negative where weights and reserve do not fit."""
+NO_LIMIT = 10**9
+"""Tokens where no layer keeps every one of them."""
 
 
 def device_memory(setup: Setup) -> DeviceMemory:
     """The split of one addressable device's memory."""
-    cores = setup.layout.cores_per_device
-    usable = setup.device.memory_gib / cores
-    reserve = reserve_bytes(setup.device, cores) / GIB
-    room = cache_room_bytes(setup.traits, setup.device, setup.layout) / GIB
-    return DeviceMemory(usable, usable - reserve - room, reserve, room)
+    return setup.memory
 
 
 def sequence_bytes(setup: Setup, tokens: float) -> float:
-    """Cache and state of one sequence of `tokens` tokens on one addressable device."""
-    traits, degree = setup.traits, setup.layout.tensor_parallel
-    shared = 1.0 if traits.latent else max(1.0, traits.kv_heads / degree) / traits.kv_heads
-    kept = (1 - traits.window_share) * tokens + traits.window_share * min(tokens, traits.window_tokens)
-    return kept * traits.kv_bytes_per_token * shared + traits.state_bytes / degree
+    """What one addressable device sets aside for a sequence of `tokens` tokens: whole blocks, and a fixed state."""
+    layout = setup.layout
+    return cache.sequence_bytes(
+        *(setup.traits, layout.tensor_parallel, layout.pipeline_parallel, tokens, setup.limits.chunk_tokens)
+    )
 
 
 def sequences_that_fit(setup: Setup, tokens: float) -> int:
-    """Sequences of `tokens` tokens whose caches fit one replica at once."""
-    room = max(cache_room_bytes(setup.traits, setup.device, setup.layout), 0.0)
-    return int(room // sequence_bytes(setup, tokens))
+    """Sequences of `tokens` tokens whose caches fit one replica at once; its attention ranks hold their own."""
+    room = max(setup.memory.kv_cache_gib, 0.0) * GIB
+    return int(room // sequence_bytes(setup, tokens)) * int(setup.layout.attention_ranks)
 
 
 def largest_context_tokens(setup: Setup) -> int:
-    """Tokens of the longest sequence that a replica holds alone; 0 where the weights leave no room."""
-    traits = setup.traits
-    room = cache_room_bytes(traits, setup.device, setup.layout)
-    if room <= sequence_bytes(setup, 0):
-        return 0
-    each = sequence_bytes(setup, 1) - sequence_bytes(setup, 0)
-    windowed = each * (1 - traits.window_share) if room > sequence_bytes(setup, traits.window_tokens) else each
-    past = traits.window_tokens if windowed != each else 0.0
-    return int(past + (room - sequence_bytes(setup, past)) // max(windowed, 1e-9)) if windowed else 10**9
+    """Tokens of the longest sequence, prompt and answer together, that a replica holds alone; 0 where the weights leave
+    no room.
+    """
+    layout = setup.layout
+    found = cache.longest_sequence(
+        *(setup.traits, layout.tensor_parallel, layout.pipeline_parallel),
+        *(setup.memory.kv_cache_gib * GIB, setup.limits.chunk_tokens),
+    )
+    return int(min(found, NO_LIMIT))

@@ -16,11 +16,11 @@ from llm_fleet.sizing.cache import (
     state_bytes,
     token_bytes,
 )
-from llm_fleet.sizing.capacity import full_length_sequences, largest_context_tokens
 from llm_fleet.sizing.case import ENGINES, Setup
 from llm_fleet.sizing.device import devices
 from llm_fleet.sizing.forecast import setup_on
 from llm_fleet.sizing.layout import Layout, cache_room_bytes, device_memory, rank_weight_bytes
+from llm_fleet.sizing.memory import largest_context_tokens, sequences_that_fit
 from llm_fleet.sizing.reserve import GIB, engine_limits
 from llm_fleet.sizing.traits import ModelTraits, model_traits
 
@@ -172,24 +172,16 @@ def test_an_l4_holds_one_context_of_tens_of_thousands_for_an_8b_in_16_bit():
     # (22.49 - 0.5) x 0.92 = 20.23; weights 14.96, sampling 256 x 128,256 x 12 bytes = 0.37, graphs 0.65, context 0.1:
     # 4.16 GiB at 128 KiB a token = 34,080 tokens.
     setup = on(LLAMA, "g6.xlarge")
-    assert largest_context_tokens(setup, 131072) == pytest.approx(34_080, rel=0.01)
-    assert full_length_sequences(setup, 8192) == 4
-    assert full_length_sequences(setup, 131072) == 0
-
-
-def test_the_models_own_context_bounds_the_largest():
-    assert largest_context_tokens(on(LLAMA, "p5.48xlarge"), 131072) == 131072
-
-
-def test_no_more_sequences_run_than_the_engine_lets():
-    assert full_length_sequences(replace(on(LLAMA, "p5.48xlarge"), most_running=8.0), 100) == 8
+    assert largest_context_tokens(setup) == pytest.approx(34_080, rel=0.01)
+    assert sequences_that_fit(setup, 8192) == 4
+    assert sequences_that_fit(setup, 131072) == 0
 
 
 def test_attention_ranks_hold_their_own_sequences():
     setup = on(LLAMA, "g6e.xlarge")
     ranks = replace(setup, layout=replace(setup.layout, attention_ranks=2.0))
     # Two ranks keep their own cache, less the buffers of several devices.
-    assert full_length_sequences(ranks, 8192) == pytest.approx(2 * full_length_sequences(setup, 8192), abs=2)
+    assert sequences_that_fit(ranks, 8192) == pytest.approx(2 * sequences_that_fit(setup, 8192), abs=2)
 
 
 def test_the_room_for_the_cache_is_that_of_the_plan_where_nobody_says():
