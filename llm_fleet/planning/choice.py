@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from llm_fleet.planning.choosing import Ranked
 from llm_fleet.planning.cost import Start, boots_usd_per_month, start_of
 from llm_fleet.planning.plan import Boot, Choice, Compiled, Evidence, MeasuredClass, Memory, Split
 from llm_fleet.sizing import boot
 from llm_fleet.sizing.forecast import evidence_of
-from llm_fleet.sizing.memory import largest_context_tokens, sequences_that_fit
+from llm_fleet.sizing.memory import DeviceMemory, largest_context_tokens, sequences_that_fit
 from llm_fleet.sizing.neuron_buckets import cache_waste, prompt_waste
 from llm_fleet.sizing.serving import ServingPlan, slots_within_marks
 
@@ -16,7 +18,7 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
     """The plan's form of a choice, rounded as it is printed."""
     serving, price, kind = entry.serving, entry.price, entry.hardware.instance_type
     start = start_of(entry.hardware, serving)
-    room, demand = serving.memory, entry.assessment.candidate.request.demand
+    demand = entry.assessment.candidate.request.demand
     return Choice(
         instance_type=kind.name,
         rank=entry.rank,
@@ -32,12 +34,7 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
         max_model_len_tokens=demand.max_model_len_tokens,
         max_num_seqs=slots_within_marks(serving, demand),
         max_num_batched_tokens=serving.max_num_batched_tokens,
-        memory=Memory(
-            usable_gib=round(room.usable_gib, 3),
-            weights_gib=round(room.weights_gib, 3),
-            kv_cache_gib=round(room.kv_cache_gib - 0.0005, 3),
-            reserve_gib=round(room.reserve_gib, 3),
-        ),
+        memory=_memory(serving.memory),
         largest_context_tokens=largest_context_tokens(serving.setup),
         full_length_sequences=sequences_that_fit(serving.setup, demand.max_model_len_tokens),
         splits=tuple(_split(split) for split in entry.assessment.candidate.splits),
@@ -63,6 +60,21 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
         instances_at_expected_load=entry.assessment.instances_expected,
         usd_per_month=round(entry.usd_per_month, 2),
         usd_per_million_output_tokens=round(entry.usd_per_million_output_tokens, 4),
+    )
+
+
+def _memory(room: DeviceMemory) -> Memory:
+    """Rounded so that the parts never add up to more than the whole."""
+    usable, weights, reserve = (round(gib, 3) for gib in (room.usable_gib, room.weights_gib, room.reserve_gib))
+    return Memory(
+        usable_gib=usable,
+        weights_gib=weights,
+        kv_cache_gib=math.floor((usable - weights - reserve) * 1000 - 1e-6) / 1000,
+        reserve_gib=reserve,
+        activations_gib=round(room.activations_gib, 3),
+        graphs_gib=round(room.graphs_gib, 3),
+        non_torch_gib=round(room.non_torch_gib, 3),
+        utilisation_gib=round(room.utilisation_gib, 3),
     )
 
 

@@ -48,7 +48,11 @@ class Memory(Value):
     usable_gib: float
     weights_gib: float
     kv_cache_gib: float = Field(description="what is left for the cache after weights and reserve")
-    reserve_gib: float
+    reserve_gib: float = Field(description="everything else; the four below, with nothing left over")
+    activations_gib: float = Field(description="of the largest step")
+    graphs_gib: float = Field(description="captured CUDA graphs")
+    non_torch_gib: float = Field(description="context and communication buffers; on Neuron the runtime")
+    utilisation_gib: float = Field(description="what the engine's version leaves unused")
 
 
 class MeasuredClass(Value):

@@ -50,6 +50,7 @@ def _pool(pool: PoolPlan, every_type: bool) -> str:
         "",
         *(f"  {line}" for line in _sureness(pool)),
         *(f"  {line}" for line in _splits(pool.choices)),
+        f"  {_memory(pool.choices[0])}",
         *(f"  {line}" for line in _boot(pool.choices[0])),
         "",
         "  Levers, none taken: what each would save a month and what it costs in quality",
@@ -142,6 +143,17 @@ def _splits(choices: Sequence[Choice]) -> Iterator[str]:
             for split in same[0].splits
         )
         yield f"Splits of {', '.join(choice.instance_type for choice in same)}, requests/s: {ways}"
+
+
+def _memory(best: Choice) -> str:
+    """What a device's memory goes to, and what the cache then holds."""
+    memory = best.memory
+    return (
+        f"Memory of one device of {best.instance_type}, GiB: weights {memory.weights_gib:.2f}, activations "
+        f"{memory.activations_gib:.2f}, graphs {memory.graphs_gib:.2f}, buffers {memory.non_torch_gib:.2f}, unused "
+        f"{memory.utilisation_gib:.2f}; the cache holds {best.full_length_sequences} sequences of "
+        f"{best.max_model_len_tokens} tokens, or one of {best.largest_context_tokens:,}"
+    )
 
 
 def _boot(best: Choice) -> Iterator[str]:
