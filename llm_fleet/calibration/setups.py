@@ -24,6 +24,9 @@ from llm_fleet.sizing.traits import BITS_PER_WEIGHT, ModelTraits, generic_card, 
 DEFAULT_INPUT_TOKENS = 512.0
 DEFAULT_OUTPUT_TOKENS = 256.0
 """Where a row does not say its lengths."""
+USUAL_CORES = 8.0
+"""NeuronCores of one engine, at least, where nobody says: no row that states its degree and has as many takes fewer for
+a model of seven billion parameters and more, however small the degree that would hold it."""
 KV_BYTES = {"fp8": 1.0, "int8": 1.0, "q8_0": 1.06, "int4": 0.5, "q4_0": 0.56, "fp32": 4.0}
 
 
@@ -66,6 +69,9 @@ class Resolver:
             *(traits, device, point.count, point.tensor_parallel, point.pipeline_parallel),
             *(point.data_parallel, point.expert_parallel, limits),
         )
+        if device.neuron and not point.tensor_parallel and layout.tensor_parallel < USUAL_CORES:
+            usual = min(USUAL_CORES, point.count * device.cores)
+            layout = resolve(traits, device, point.count, usual, None, point.data_parallel, None, limits)
         if not _holds(traits, device, layout, limits):
             # Counts of parallelism that cannot hold the model mean something else: take the smallest degree that can.
             layout = resolve(traits, device, point.count, None, None, None, None, limits)

@@ -19,6 +19,8 @@ from llm_fleet.sizing.step_time import Rates, Work, kept_tokens, step_seconds
 
 FIXED_POINT_STEPS = 3
 BISECTIONS = 30
+SMALLEST_BUCKET = 128.0
+"""Tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,19 @@ def room_for_sequences(work: Work, load: Load) -> Floats:
     return np.maximum(load.cache_room_bytes, 0.0) / np.maximum(each, 1.0)
 
 
+def bucket(tokens: Floats) -> Floats:
+    """The compiled length that holds so many tokens: powers of two from 128, as the Neuron engines make them by default
+    (NxD Inference feature guide, bucketing). Whatever a prompt or a cache does not fill of it is computed all the same.
+    """
+    return 2 ** np.ceil(np.log2(np.maximum(tokens, SMALLEST_BUCKET)))
+
+
 def prompt_seconds(work: Work, rates: Rates, load: Load) -> Floats:
     """A whole prompt through an engine that decodes nothing else, in chunks."""
-    chunk = np.where(load.compiled > 0, load.input_tokens, np.minimum(load.input_tokens, load.chunk_tokens))
+    whole = np.where(load.compiled > 0, bucket(load.input_tokens), load.input_tokens)
+    chunk = np.where(load.compiled > 0, whole, np.minimum(whole, load.chunk_tokens))
     none = np.zeros_like(chunk)
-    return step_seconds(work, rates, none, none, chunk, load.input_tokens / 2) * load.input_tokens / chunk
+    return step_seconds(work, rates, none, none, chunk, whole / 2) * whole / chunk
 
 
 def mean_step_seconds(
