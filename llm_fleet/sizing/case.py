@@ -23,7 +23,7 @@ from llm_fleet.sizing.traits import ModelTraits
 
 ENGINES = (
     *("vllm 2023", "vllm 0.3", "vllm 0.6", "vllm", "sglang", "trtllm 2023", "trtllm 0.17", "trtllm", "tgi"),
-    *("llama.cpp", "compiled", "fused", "eager", "neuron 2023", "neuron"),
+    *("llama.cpp", "compiled", "fused", "eager", "neuron 2023", "neuron served", "neuron"),
 )
 """Engine classes. vllm: before 0.3 (or early 2024), before 0.6, before 0.8, and since. trtllm: before 0.17, before 1.0,
 and since. compiled: gpt-fast, mlc, exllama; fused: FasterTransformer, DeepSpeed; eager: PyTorch as it stands. neuron
@@ -52,6 +52,8 @@ def engine_class(engine: str, engine_version: str, date: str, neuron: bool) -> s
     """The class of an engine. Without a version its date decides; without either it counts as present-day."""
     minor = version_minor(engine_version)
     if neuron:
+        if engine in ("tgi", "triton+vllm (neuron)"):
+            return "neuron served"
         return "neuron" if engine in ("neuronx-distributed", "vllm", "") else "neuron 2023"
     if engine == "vllm":
         if minor is None:
