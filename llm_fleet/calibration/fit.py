@@ -22,6 +22,9 @@ NOISE = 0.15
 """Spread of a good measurement around a good model, as a logarithm; where the loss turns from square to linear."""
 TTFT_WEIGHT = 0.3
 """Time to first token is noisier and its statistic often unstated."""
+LOADED_TTFT_WEIGHT = 0.15
+"""Above LOW_LOAD requests in flight it also depends on how a client sends them."""
+LOW_LOAD = 4.0
 OTHER_WEIGHT = 0.5
 """Of engines and modes outside the served ones: they inform shared physics, and no more."""
 BELIEF = 0.6
@@ -41,7 +44,7 @@ class Residuals:
 
 
 def residuals_of(batch: Batch, points: Sequence[Point | None], groups: bool = True) -> Residuals:
-    """The comparisons of a batch: TPOT where measured, else a rate; TTFT beside it. A group of alike rows (source,
+    """The comparisons of a batch: TPOT where measured, else a rate; TTFT beside it where the prompt's length is stated. A group of alike rows (source,
     model, accelerator) weighs as the root of its size, so that no large sweep drowns the rest.
     """
     kept = [point for point in (points[i] for i in batch.indices) if point is not None]
@@ -60,11 +63,12 @@ def residuals_of(batch: Batch, points: Sequence[Point | None], groups: bool = Tr
             kinds.append(main[0])
             measured.append(main[1])
             weights.append(base)
-        if point.ttft_ms and point.mode in ("single_stream", "fixed_concurrency"):
+        if point.ttft_ms and point.input_tokens and point.mode in ("single_stream", "fixed_concurrency"):
             rows.append(row)
             kinds.append(3)
             measured.append(point.ttft_ms)
-            weights.append(base * TTFT_WEIGHT)
+            low = (point.concurrency or 1.0) <= LOW_LOAD
+            weights.append(base * (TTFT_WEIGHT if low else LOADED_TTFT_WEIGHT))
     found = np.array(weights)
     found = found / np.sqrt(np.mean(found**2)) if len(found) else found
     return Residuals(np.array(rows, dtype=np.int64), np.array(kinds, dtype=np.int64), np.array(measured), found)

@@ -131,13 +131,13 @@ TERMS: tuple[Term, ...] = (
             "Loss of bandwidth over PCIe with devices: their half to this power.",
         ),
     ),
-    Term(*("request_ms", "cost", 10, 0.7, "ms", "Fixed cost of a request before its first token."), {"engine": 1.0}),
+    Term(*("request_ms", "cost", 8, 0.4, "ms", "Fixed cost of a request before its first token."), {"engine": 1.0}),
     Term(
-        *("opening_share", "share", 0.1, 0.5, "", "Part of a closed loop's requests that came in its opening burst."),
-        most=0.5,
+        *("opening_share", "share", 0.06, 0.3, "", "Prompts of a closed loop's others that a request waits for, of all."),
+        {"engine": 1.6},
     ),
     Term(
-        *("waiting_share", "share", 0.7, 0.25, "", "Measured waiting beyond full load, against an endless closed loop."),
+        *("waiting_share", "share", 0.5, 0.2, "", "Measured waiting beyond full load, against an endless closed loop."),
         {"engine": 0.48},
     ),
     Term(

@@ -135,7 +135,7 @@ def steady_state(work: Work, rates: Rates, load: Load) -> Service:
     waiting = waiting * rates["waiting_share"]
     prompts_share = np.minimum(batch * prompt_s / (prompt_s + load.output_tokens * step), 0.98)
     queue = np.minimum(prompts_share / (2 * (1 - prompts_share)), (batch - 1) / 2) * prompt_s
-    queue = queue + load.opening * rates["opening_share"] * (batch - 1) / 2 * prompt_s
+    queue = queue + load.opening * rates["opening_share"] * (batch - 1) * prompt_s
     ttft = request_s + prompt_s + others * step / 2 + queue + waiting
     return Service(
         tpot_s=step,
