@@ -133,7 +133,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(*("request_ms", "cost", 8, 0.4, "ms", "Fixed cost of a request before its first token."), {"engine": 1.0}),
     Term(
-        *("opening_share", "share", 0.06, 0.3, "", "Prompts of a closed loop's others that a request waits for, of all."),
+        *("opening_share", "share", 0.1, 0.3, "", "Part of a closed loop's requests that came in its opening burst."),
         {"engine": 1.6},
     ),
     Term(

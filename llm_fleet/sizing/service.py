@@ -92,6 +92,14 @@ def prompt_seconds(work: Work, rates: Rates, load: Load) -> Floats:
     return step_seconds(work, rates, none, none, chunk, whole / 2) * whole / chunk
 
 
+def prompts_ahead(load: Load, batch: Floats) -> Floats:
+    """Other prompts that a request waits for when `batch` requests come at once: half of them, and half of those that
+    share a step with it, since its first token comes when the step ends. A compiled engine takes all of them together.
+    """
+    beside = np.where(load.compiled > 0, batch, np.clip(load.chunk_tokens / load.input_tokens, 1.0, batch))
+    return (batch - 1 + beside - 1) / 2
+
+
 def mean_step_seconds(
     work: Work, rates: Rates, load: Load, sequences: Floats, arriving: Floats, prompt_s: Floats
 ) -> Floats:
@@ -135,7 +143,7 @@ def steady_state(work: Work, rates: Rates, load: Load) -> Service:
     waiting = waiting * rates["waiting_share"]
     prompts_share = np.minimum(batch * prompt_s / (prompt_s + load.output_tokens * step), 0.98)
     queue = np.minimum(prompts_share / (2 * (1 - prompts_share)), (batch - 1) / 2) * prompt_s
-    queue = queue + load.opening * rates["opening_share"] * (batch - 1) * prompt_s
+    queue = queue + load.opening * rates["opening_share"] * prompts_ahead(load, batch) * prompt_s
     ttft = request_s + prompt_s + others * step / 2 + queue + waiting
     return Service(
         tpot_s=step,
