@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from llm_fleet.calibration.crossval import held_out
 from llm_fleet.calibration.estimate import scored_rows
@@ -82,7 +83,9 @@ def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
         for by, most in FOLDS.items()
     }
     evidence = count_evidence(state.batch.row_setups())
-    widths = _widths(state, held, evidence)
+    timed = state.compared.kinds == TTFT
+    widths = _widths(state, held, evidence, ~timed)
+    ttft_widths = _widths(state, held, evidence, timed)
     recorded = {
         **_recorded("in_sample", state, state.errors(inside)),
         **{
@@ -91,7 +94,11 @@ def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
             for name, value in _recorded(f"held_out_by_{by}", state, state.errors(found)).items()
         },
     }
-    write_whole(out, calibration_text(state.fitted, state.batch, state.compared, widths, evidence, recorded))
+    for by, found in held.items():
+        half = ttft_widths.half(_classes(state, by, evidence))[state.compared.rows[timed]]
+        recorded[f"held_out_by_{by}_ttft_inside"] = float(np.mean(np.abs(state.errors(found)[timed]) <= half))
+    text = calibration_text(state.fitted, state.batch, state.compared, widths, ttft_widths, evidence, recorded)
+    write_whole(out, text)
     tables = [f"{name:44}{value:10.4g}" for name, value in recorded.items()]
     for by, said in held.items():
         widths_here = np.exp(widths.half(_classes(state, by, evidence)))
@@ -136,9 +143,11 @@ def served(point: Point) -> bool:
     return point.engine in SERVED and point.mode in ONE_LOAD
 
 
-def _widths(state: Calibrating, held: Mapping[str, Prediction], evidence: Counts) -> Widths:
-    """Widths from what was held out by source and by model together, every row counting alike."""
-    main = np.flatnonzero(state.compared.kinds != TTFT)
+def _widths(
+    state: Calibrating, held: Mapping[str, Prediction], evidence: Counts, judged: npt.NDArray[np.bool_]
+) -> Widths:
+    """Widths from what was held out by source and by model together, every judged comparison counting alike."""
+    main = np.flatnonzero(judged)
     errors: list[Floats] = []
     rows: dict[str, list[str]] = {name: [] for name in Widths.FACTORS}
     for by, found in held.items():

@@ -22,9 +22,10 @@ NOISE = 0.15
 """Spread of a good measurement around a good model, as a logarithm; where the loss turns from square to linear."""
 TTFT_WEIGHT = 0.3
 """Time to first token is noisier and its statistic often unstated."""
-LOADED_TTFT_WEIGHT = 0.15
-"""Above LOW_LOAD requests in flight it also depends on how a client sends them."""
 LOW_LOAD = 4.0
+"""Requests in flight up to which a time to first token is prompt work rather than queueing."""
+LOADED_TTFT_WEIGHT = 0.15
+"""Above LOW_LOAD it also depends on how a client sends its requests."""
 OTHER_WEIGHT = 0.5
 """Of engines and modes outside the served ones: they inform shared physics, and no more."""
 BELIEF = 0.6
@@ -44,8 +45,9 @@ class Residuals:
 
 
 def residuals_of(batch: Batch, points: Sequence[Point | None], groups: bool = True) -> Residuals:
-    """The comparisons of a batch: TPOT where measured, else a rate; TTFT beside it where the prompt's length is stated. A group of alike rows (source,
-    model, accelerator) weighs as the root of its size, so that no large sweep drowns the rest.
+    """The comparisons of a batch: TPOT where measured, else a rate; TTFT beside it where the prompt's length is
+    stated. A group of alike rows (source, model, accelerator) weighs as the root of its size, so that no large sweep
+    drowns the rest.
     """
     kept = [point for point in (points[i] for i in batch.indices) if point is not None]
     sizes = Counter((p.source_id, p.model, p.accelerator) for p in kept)

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_fleet.calibration.fit import main_figure
+from llm_fleet.calibration.fit import LOW_LOAD, main_figure
 from llm_fleet.calibration.points import Point
-
-LOW_LOAD = 4.0
-"""Requests in flight up to which a time to first token is prompt work rather than queueing."""
 
 
 @dataclass(frozen=True, slots=True)

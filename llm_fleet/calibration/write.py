@@ -25,7 +25,13 @@ HEAD = """\
 
 
 def calibration_text(
-    fitted: Fitted, batch: Batch, compared: Residuals, widths: Widths, evidence: Counts, recorded: Mapping[str, float]
+    fitted: Fitted,
+    batch: Batch,
+    compared: Residuals,
+    widths: Widths,
+    ttft_widths: Widths,
+    evidence: Counts,
+    recorded: Mapping[str, float],
 ) -> str:
     """The file. Same fit, same text."""
     lines = [HEAD, "recorded:"]
@@ -33,15 +39,20 @@ def calibration_text(
     lines += ["", "coefficients:"]
     for term in TERMS:
         lines += _term(term, fitted, batch, compared)
-    lines += ["", "widths:", f"  typical: {_number(widths.typical)}"]
-    for factor in Widths.FACTORS:
-        lines.append(f"  {factor}:")
-        lines += [f"    {level}: {_number(value)}" for level, value in sorted(widths.factors[factor].items())]
+    lines += _widths("widths", widths) + _widths("ttft_widths", ttft_widths)
     lines += ["", "evidence:"]
     for name, sizes in evidence.items():
         inside = ", ".join(f"{size:g}: {count}" for size, count in sizes.items())
         lines.append(f"  {name}: {{{inside}}}")
     return "\n".join(lines) + "\n"
+
+
+def _widths(name: str, widths: Widths) -> list[str]:
+    lines = ["", f"{name}:", f"  typical: {_number(widths.typical)}"]
+    for factor in Widths.FACTORS:
+        lines.append(f"  {factor}:")
+        lines += [f"    {level}: {_number(value)}" for level, value in sorted(widths.factors[factor].items())]
+    return lines
 
 
 def _term(term: Term, fitted: Fitted, batch: Batch, compared: Residuals) -> list[str]:

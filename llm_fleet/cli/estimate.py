@@ -106,8 +106,8 @@ def _as_data(
     figures: dict[str, object] = {}
     if found:
         figures = dataclasses.asdict(found)
-        for name in ("low_output_tokens_per_s", "high_output_tokens_per_s", "low_tpot_ms", "high_tpot_ms"):
-            figures[name] = getattr(found, name)
+        for name in ("output_tokens_per_s", "tpot_ms", "ttft_ms"):
+            figures |= {f"{end}_{name}": getattr(found, f"{end}_{name}") for end in ("low", "high")}
     return {
         "fits": not reason,
         "reason": reason,
@@ -146,7 +146,7 @@ def _as_text(
             f"{found.low_output_tokens_per_s:.1f} to {found.high_output_tokens_per_s:.1f}",
             f"  requests/s         {found.requests_per_s:10.3f}",
             f"  time per token, ms {found.tpot_ms:10.2f}   {found.low_tpot_ms:.2f} to {found.high_tpot_ms:.2f}",
-            f"  first token, ms    {found.ttft_ms:10.1f}",
+            f"  first token, ms    {found.ttft_ms:10.1f}   {found.low_ttft_ms:.1f} to {found.high_ttft_ms:.1f}",
             f"evidence: {found.evidence_points} measured points alike{_inherits(setup)}",
             "the interval holds about 80 % of like cases",
         ]

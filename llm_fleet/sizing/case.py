@@ -27,7 +27,8 @@ ENGINES = (
 )
 """Engine classes. vllm: before 0.3 (or early 2024), before 0.6, before 0.8, and since. trtllm: before 0.17, before 1.0,
 and since. compiled: gpt-fast, mlc, exllama; fused: FasterTransformer, DeepSpeed; eager: PyTorch as it stands. neuron
-2023: transformers-neuronx and what was built on it; neuron: NxD Inference and vLLM on it."""
+2023: transformers-neuronx in a bare loop; neuron served: servers over it, which sample on the host (TGI, Triton);
+neuron: NxD Inference and vLLM on it."""
 
 _OTHERS = {
     **{"sglang": "sglang", "llama.cpp": "llama.cpp", "ik_llama.cpp": "llama.cpp", "ctransformers": "llama.cpp"},

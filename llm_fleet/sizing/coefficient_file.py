@@ -28,6 +28,9 @@ class Calibration:
 
     coefficients: Coefficients
     widths: Widths
+    """Of times per token and of rates."""
+    ttft_widths: Widths
+    """Of times to first token."""
     recorded: Mapping[str, float]
     """Errors of the fit on its own points: rows, median and 90th percentile of the absolute percentage error."""
     evidence: Counts
@@ -76,10 +79,14 @@ def _typed(data: dict[str, Any]) -> Calibration:
                 if label in written:
                     found[number] = float(written[label]["effect"])
             effects[term.name, factor] = found
-    widths = data["widths"]
     return Calibration(
         coefficients=Coefficients(where, centres, effects),
-        widths=Widths(float(widths["typical"]), {name: dict(widths[name]) for name in Widths.FACTORS}),
+        widths=_widths(data["widths"]),
+        ttft_widths=_widths(data["ttft_widths"]),
         recorded=dict(data["recorded"]),
         evidence={name: dict(sizes) for name, sizes in data["evidence"].items()},
     )
+
+
+def _widths(data: dict[str, Any]) -> Widths:
+    return Widths(float(data["typical"]), {name: dict(data[name]) for name in Widths.FACTORS})

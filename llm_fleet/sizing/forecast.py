@@ -66,7 +66,9 @@ class Forecast:
     ttft_ms: float
     tpot_ms: float
     width: float
-    """Factor: low is value / width, high is value x width."""
+    """Factor of rates and times per token: low is value / width, high is value x width."""
+    ttft_width: float
+    """The same of the time to first token, which depends more on how requests come."""
     room: float
     """Requests whose caches fit at once on the whole instance."""
     evidence_points: int
@@ -81,6 +83,16 @@ class Forecast:
     def high_output_tokens_per_s(self) -> float:
         """A rate that about one in ten like cases exceeds."""
         return self.output_tokens_per_s * self.width
+
+    @property
+    def low_ttft_ms(self) -> float:
+        """The fast end."""
+        return self.ttft_ms / self.ttft_width
+
+    @property
+    def high_ttft_ms(self) -> float:
+        """The slow end."""
+        return self.ttft_ms * self.ttft_width
 
     @property
     def low_tpot_ms(self) -> float:
@@ -191,8 +203,9 @@ def goodputs(
     loads = np.minimum(LOADS[np.arange(len(places)) - starts[places]], most[places])
     asked = replace(rows_of(load, places), concurrency=np.maximum(loads, 1.0), opening=np.zeros(loads.size))
     found = steady_state(rows_of(work, places), {name: values[places] for name, values in rates.items()}, asked)
-    slow = np.where(np.array(cautious, dtype=np.bool_), np.exp(_half_widths(setups)), 1.0)[places]
-    ttft, tpot = found.ttft_s * 1e3 * slow, found.tpot_s * 1e3 * slow
+    careful = np.array(cautious, dtype=np.bool_)
+    width, ttft_width = (np.where(careful, widths, 1.0)[places] for widths in _widths(setups))
+    ttft, tpot = found.ttft_s * 1e3 * ttft_width, found.tpot_s * 1e3 * width
     whole = ttft + tpot * np.maximum(asked.output_tokens - 1, 0)
     limits = [np.array([getattr(mark, name) for mark in marks])[places] for name in Marks.__dataclass_fields__]
     kept = (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2]) & (loads >= 1)
@@ -224,21 +237,21 @@ def _arrays(setups: Sequence[Setup], shapes: Sequence[Shape], concurrency: Seque
     return work_of(columns), load, calibration().coefficients.rates(level_rows(setups, levels()))
 
 
-def _half_widths(setups: Sequence[Setup]) -> Floats:
+def _widths(setups: Sequence[Setup]) -> tuple[Floats, Floats]:
+    """The factor of each setup's interval: of rates and times per token, and of times to first token."""
     known = calibration()
-    return known.widths.half(
-        {
-            "engine": [setup.engine for setup in setups],
-            "architecture": [setup.device.architecture for setup in setups],
-            "mode": [MODE] * len(setups),
-            "evidence": [evidence_word(evidence_points(known.evidence, setup)) for setup in setups],
-        }
-    )
+    rows = {
+        "engine": [setup.engine for setup in setups],
+        "architecture": [setup.device.architecture for setup in setups],
+        "mode": [MODE] * len(setups),
+        "evidence": [evidence_word(evidence_points(known.evidence, setup)) for setup in setups],
+    }
+    return np.exp(known.widths.half(rows)), np.exp(known.ttft_widths.half(rows))
 
 
 def _forecasts(setups: Sequence[Setup], found: Service, load: Load) -> list[Forecast]:
     counts = calibration().evidence
-    widths = np.exp(_half_widths(setups))
+    widths, ttft_widths = _widths(setups)
     total = (load.input_tokens + load.output_tokens) / load.output_tokens
     return [
         Forecast(
@@ -249,6 +262,7 @@ def _forecasts(setups: Sequence[Setup], found: Service, load: Load) -> list[Fore
             ttft_ms=float(found.ttft_s[i]) * 1e3,
             tpot_ms=float(found.tpot_s[i]) * 1e3,
             width=float(widths[i]),
+            ttft_width=float(ttft_widths[i]),
             room=float(found.room[i]),
             evidence_points=evidence_points(counts, setup),
         )

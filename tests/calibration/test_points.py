@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_fleet.calibration.fit import residuals_of
 from llm_fleet.calibration.points import REQUIRED, read_points
 from llm_fleet.calibration.setups import Resolver, batch_of
 from llm_fleet.errors import InputError
@@ -144,6 +145,39 @@ def test_attention_data_parallel_keeps_dense_weights_on_each_rank_and_spreads_th
     assert (layout.tensor_parallel, layout.attention_ranks, layout.expert_shard, layout.replicas) == (1, 4, 4, 1)
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "count", "degree", "replicas"),
+    [
+        ("Trainium1", "16", 8, 4),  # 32 cores: engines of eight, though two would hold 16 GB of weights
+        ("Inferentia2", "1", 2, 1),  # all there are
+    ],
+)
+def test_an_unstated_degree_on_neuron_is_eight_cores_at_least(
+    accelerator: str, count: str, degree: float, replicas: float
+):
+    found = setup_of(engine="tgi", accelerator=accelerator, accelerator_count=count)
+    assert isinstance(found, Setup)
+    assert (found.layout.tensor_parallel, found.layout.replicas) == (degree, replicas)
+
+
+def test_a_first_token_is_compared_where_the_prompts_length_is_stated_and_weighs_less_under_load():
+    points = [
+        read_row(ttft_ms="100", tpot_ms="20", batch_or_concurrency=load, input_tokens=inputs, source_id=source)
+        for load, inputs, source in (("4", "1000", "a"), ("8", "1000", "b"), ("4", "", "c"))
+    ]
+    batch, _ = batch_of(points, Resolver())
+    compared = residuals_of(batch, points)
+    assert list(zip(compared.rows.tolist(), compared.kinds.tolist(), strict=True)) == [
+        (0, 0),
+        (0, 3),
+        (1, 0),
+        (1, 3),
+        (2, 0),
+    ]
+    weights = compared.weights / compared.weights[0]
+    assert weights.tolist() == pytest.approx([1, 0.3, 1, 0.15, 1])
+
+
 def test_a_row_without_a_load_says_so():
     batch, reasons = batch_of([read_row(batch_or_concurrency="")], Resolver())
     assert not batch.indices
@@ -161,7 +195,8 @@ def test_a_row_without_a_load_says_so():
         ("tensorrt-llm", "0.12.0", "", False, "trtllm 2023"),
         ("tensorrt-llm", "1.0.0rc3", "", False, "trtllm"),
         ("vllm", "0.16", "", True, "neuron"),
-        ("tgi", "", "", True, "neuron 2023"),
+        ("tgi", "", "", True, "neuron served"),
+        ("transformers-neuronx", "", "", True, "neuron 2023"),
         ("somebody's", "", "", False, "eager"),
     ],
 )

@@ -52,6 +52,7 @@ def test_estimate_in_json_holds_the_same(capsys: pytest.CaptureFixture[str]):
     assert code == 0
     assert found["fits"]
     assert found["low_tpot_ms"] < found["tpot_ms"] < found["high_tpot_ms"]
+    assert found["low_ttft_ms"] < found["ttft_ms"] < found["high_ttft_ms"]
 
 
 def test_a_model_that_does_not_fit_is_an_answer(capsys: pytest.CaptureFixture[str]):

@@ -103,4 +103,4 @@ def test_every_figure_lies_in_its_interval_and_is_a_number(setup: Setup, shape: 
     found = at(setup, shape, load)
     assert 0 < found.low_output_tokens_per_s <= found.output_tokens_per_s <= found.high_output_tokens_per_s < math.inf
     assert 0 < found.low_tpot_ms <= found.tpot_ms <= found.high_tpot_ms < math.inf
-    assert 0 < found.ttft_ms < math.inf
+    assert 0 < found.low_ttft_ms <= found.ttft_ms <= found.high_ttft_ms < math.inf
