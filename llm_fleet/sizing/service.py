@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from llm_fleet.sizing.cache import in_blocks
 from llm_fleet.sizing.coefficients import Floats
+from llm_fleet.sizing.neuron_buckets import SMALLEST_BUCKET_TOKENS
 from llm_fleet.sizing.step_time import Rates, Work, kept_tokens, step_seconds
 
 FIXED_POINT_STEPS = 3
 BISECTIONS = 30
-SMALLEST_BUCKET = 128.0
-"""Tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,10 @@ def room_for_sequences(work: Work, load: Load) -> Floats:
 
 
 def bucket(tokens: Floats) -> Floats:
-    """The compiled length that holds so many tokens: powers of two from 128, as the Neuron engines make them by default
-    (NxD Inference feature guide, bucketing). Whatever a prompt or a cache does not fill of it is computed all the same.
+    """The compiled length that holds so many tokens: powers of two (neuron_buckets.py). All of it is computed, whatever
+    part a prompt fills.
     """
-    return 2 ** np.ceil(np.log2(np.maximum(tokens, SMALLEST_BUCKET)))
+    return 2 ** np.ceil(np.log2(np.maximum(tokens, SMALLEST_BUCKET_TOKENS)))
 
 
 def prompt_seconds(work: Work, rates: Rates, load: Load) -> Floats:

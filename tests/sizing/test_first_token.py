@@ -10,7 +10,7 @@ import pytest
 from llm_fleet.catalog import load_catalog
 from llm_fleet.models import load_models
 from llm_fleet.sizing.coefficients import TERMS
-from llm_fleet.sizing.forecast import Marks, Shape, forecast, goodput, setup_on
+from llm_fleet.sizing.forecast import Shape, forecast, setup_on
 from llm_fleet.sizing.service import Load, bucket, prompt_seconds, prompts_ahead, steady_state
 from llm_fleet.sizing.step_time import Work
 
@@ -104,11 +104,3 @@ def test_the_interval_of_a_first_token_is_its_own():
     assert found.high_ttft_ms == pytest.approx(found.ttft_ms * found.ttft_width)
     assert found.ttft_width > 1
     assert found.ttft_width != found.width
-
-
-def test_a_cautious_mark_on_the_first_token_holds_at_the_slow_end():
-    card, kind = load_models().cards["meta-llama/Llama-3.1-8B"], load_catalog().instance_types["g6e.xlarge"]
-    setup, shape = setup_on(card, "bf16", kind, 1), Shape(1000, 200)
-    alone = forecast(setup, shape, 1)
-    assert goodput(setup, shape, Marks(ttft_ms=alone.high_ttft_ms * 1.01)) is not None
-    assert goodput(setup, shape, Marks(ttft_ms=alone.high_ttft_ms * 0.99)) is None
