@@ -27,6 +27,8 @@ DEFAULT_OUTPUT_TOKENS = 256.0
 USUAL_CORES = 8.0
 """NeuronCores of one engine, at least, where nobody says: no row that states its degree and has as many takes fewer for
 a model of seven billion parameters and more, however small the degree that would hold it."""
+COMPILED_PROMPT_SHARE = 1 / 8
+"""Where a row states a compiled length and no other: a short prompt, and an answer until the length is full."""
 KV_BYTES = {"fp8": 1.0, "int8": 1.0, "q8_0": 1.06, "int4": 0.5, "q4_0": 0.56, "fp32": 4.0}
 
 
@@ -215,7 +217,8 @@ def _asked(point: Point) -> tuple[float, float, float, float] | str:
     outputs = point.output_tokens
     inputs = point.input_tokens
     if point.compiled_tokens and inputs is None and outputs is None:
-        inputs, outputs = point.compiled_tokens / 2, point.compiled_tokens / 2
+        inputs = point.compiled_tokens * COMPILED_PROMPT_SHARE
+        outputs = point.compiled_tokens - inputs
     inputs = DEFAULT_INPUT_TOKENS if inputs is None else max(inputs, 1.0)
     outputs = DEFAULT_OUTPUT_TOKENS if outputs is None else outputs
     if outputs == 0:
