@@ -200,11 +200,18 @@ def _numbers(setup: Setup) -> dict[str, float]:
         "compiled": float(d.neuron),
         "compiled_batch": setup.compiled_batch,
         "opening": 1.0,
+        "reserved_share": 1.0 if setup.engine.startswith(NEVER_EVICT) else 0.5,
     }
 
 
-KEPT = ("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes")
+KEPT = (
+    *("most_running", "chunk_tokens", "compiled", "compiled_batch", "opening", "replicas", "cache_room_bytes"),
+    "reserved_share",
+)
 """What a setup says of the load."""
+NEVER_EVICT = ("trtllm", "tgi", "neuron")
+"""Classes that take a request in when its whole answer has room: TensorRT-LLM's scheduler guarantees that it evicts
+nothing unless told otherwise, Text Generation Inference budgets input and output tokens, Neuron compiles its slots."""
 
 
 def default_most_running(setup: Setup) -> float:

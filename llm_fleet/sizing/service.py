@@ -43,6 +43,9 @@ class Load:
     replicas: Floats
     cache_room_bytes: Floats
     """Of one addressable device."""
+    reserved_share: Floats
+    """Part of an answer that must have room when its request is taken in: 1 where an engine never evicts a sequence,
+    0.5 (mean progress) where it takes in what fits now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def rows_of(columns: Columns, places: npt.NDArray[np.intp]) -> Columns:
 
 
 def room_for_sequences(work: Work, load: Load) -> Floats:
-    """Sequences of mean progress whose caches fit one attention rank of one engine. May be below 1."""
-    length = load.input_tokens + np.where(load.compiled > 0, 1.0, 0.5) * load.output_tokens
+    """Sequences whose caches fit one attention rank of one engine. May be below 1."""
+    length = load.input_tokens + load.reserved_share * load.output_tokens
     each = kept_tokens(work, in_blocks(length, load.compiled)) * work.cache_bytes_per_token + work.state_bytes
     return np.maximum(load.cache_room_bytes, 0.0) / np.maximum(each, 1.0)
 

@@ -45,6 +45,7 @@ LOAD = Load(
     opening=one(1),
     replicas=one(1),
     cache_room_bytes=one(1e15),
+    reserved_share=one(0.5),
 )
 """Answers so long that a finished request's prompt hardly ever comes beside them."""
 

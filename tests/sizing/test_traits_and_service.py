@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from llm_fleet.catalog import load_catalog
 from llm_fleet.models import load_models
-from llm_fleet.sizing.case import Setup
+from llm_fleet.sizing.case import Setup, arrays_of, load_of, work_of
+from llm_fleet.sizing.device import devices
 from llm_fleet.sizing.forecast import Shape, forecast, refusal, setup_on
+from llm_fleet.sizing.layout import GIB, Layout, cache_room_bytes
+from llm_fleet.sizing.service import room_for_sequences
 from llm_fleet.sizing.traits import model_traits
 
 
@@ -55,6 +61,22 @@ def test_a_context_that_does_not_fit_names_how_far_it_is_off():
     kind = load_catalog().instance_types["g6.xlarge"]
     setup = setup_on(load_models().cards["meta-llama/Llama-3.1-8B"], "bf16", kind)
     assert "times the room left" in refusal(setup, Shape(100_000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("engine", "sequences"),
+    [
+        ("vllm", 4.0),  # 100 tokens in, half of 400 out: 300 tokens of 1 kB, of 1.2 MB
+        ("trtllm", 2.4),  # nothing is ever evicted: all 500 tokens must have room
+        ("tgi", 2.4),
+        ("neuron", 2.4),
+    ],
+)
+def test_an_engine_that_never_evicts_takes_in_what_has_room_for_its_whole_answer(engine: str, sequences: float):
+    columns = arrays_of([replace(setup(), engine=engine)])
+    columns |= {"cache_room_bytes": np.array([1.2e6]), "cache_bytes_per_token": np.array([1e3])}
+    load = load_of(columns, np.array([np.nan]), np.array([100.0]), np.array([400.0]))
+    assert room_for_sequences(work_of(columns), load) == pytest.approx(sequences)
 
 
 def setup() -> Setup:
