@@ -10,9 +10,7 @@ import pytest
 from llm_fleet.catalog import load_catalog
 from llm_fleet.models import load_models
 from llm_fleet.sizing.case import Setup, arrays_of, load_of, work_of
-from llm_fleet.sizing.device import devices
 from llm_fleet.sizing.forecast import Shape, forecast, refusal, setup_on
-from llm_fleet.sizing.layout import GIB, Layout, cache_room_bytes
 from llm_fleet.sizing.service import room_for_sequences
 from llm_fleet.sizing.traits import model_traits
 
@@ -66,13 +64,14 @@ def test_a_context_that_does_not_fit_names_how_far_it_is_off():
 @pytest.mark.parametrize(
     ("engine", "sequences"),
     [
-        ("vllm", 4.0),  # 100 tokens in, half of 400 out: 300 tokens of 1 kB, of 1.2 MB
-        ("trtllm", 2.4),  # nothing is ever evicted: all 500 tokens must have room
-        ("tgi", 2.4),
-        ("neuron", 2.4),
+        ("vllm", 1200 / 307.5),  # 100 tokens in, half of 400 out: 300 tokens of 1 kB, of 1.2 MB
+        ("trtllm", 1200 / 507.5),  # nothing is ever evicted: all 500 tokens must have room
+        ("tgi", 1200 / 507.5),
+        ("neuron", 1200 / 507.5),
     ],
 )
 def test_an_engine_that_never_evicts_takes_in_what_has_room_for_its_whole_answer(engine: str, sequences: float):
+    """1 kB a token, half an answer or a whole one beside the prompt, and on average half a block of 16 is empty."""
     columns = arrays_of([replace(setup(), engine=engine)])
     columns |= {"cache_room_bytes": np.array([1.2e6]), "cache_bytes_per_token": np.array([1e3])}
     load = load_of(columns, np.array([np.nan]), np.array([100.0]), np.array([400.0]))
