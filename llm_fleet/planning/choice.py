@@ -45,7 +45,7 @@ def as_choice(entry: Ranked, weight: int) -> Choice:
         requests_per_s=round(serving.requests_per_s, 4),
         low_requests_per_s=round(serving.requests_per_s / serving.width, 4),
         ttft_ms=round(serving.ttft_ms, 1),
-        high_ttft_ms=round(serving.ttft_ms * serving.width, 1),
+        high_ttft_ms=round(serving.ttft_ms * serving.ttft_width, 1),
         ttft_unloaded_ms=round(serving.ttft_unloaded_ms, 1),
         tpot_ms=round(serving.tpot_ms, 2),
         low_tpot_ms=round(serving.tpot_ms / serving.width, 2),
@@ -115,6 +115,7 @@ def _evidence(serving: ServingPlan) -> Evidence:
     found = evidence_of(serving.setup)
     return Evidence(
         interval_factor=round(serving.width, 3),
+        ttft_interval_factor=round(serving.ttft_width, 3),
         measured_points=found.alike,
         accelerator_points=found.of_accelerator,
         nearest=tuple(

@@ -68,7 +68,8 @@ class MeasuredClass(Value):
 class Evidence(Value):
     """How well a prediction is backed. The interval holds about 80 % of like cases."""
 
-    interval_factor: float = Field(description="rates and times run from value / factor to value x factor")
+    interval_factor: float = Field(description="rates and times per token run from value / factor to value x factor")
+    ttft_interval_factor: float = Field(description="the same of the time to first token")
     measured_points: int = Field(description="same accelerator, engine class and weight format, within 2x in size")
     accelerator_points: int = Field(description="of the accelerator at all; 0: it inherits from its architecture")
     nearest: tuple[MeasuredClass, ...] = Field(

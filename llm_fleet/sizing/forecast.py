@@ -203,8 +203,8 @@ def goodputs(
     loads = np.minimum(LOADS[np.arange(len(places)) - starts[places]], most[places])
     asked = replace(rows_of(load, places), concurrency=np.maximum(loads, 1.0), opening=np.zeros(loads.size))
     found = steady_state(rows_of(work, places), {name: values[places] for name, values in rates.items()}, asked)
-    slow = np.where(np.array(cautious, dtype=np.bool_), _widths(setups)[0], 1.0)[places]
-    ttft, tpot = found.ttft_s * 1e3 * slow, found.tpot_s * 1e3 * slow
+    slow, slow_first = (np.where(np.array(cautious, dtype=np.bool_), wide, 1.0)[places] for wide in _widths(setups))
+    ttft, tpot = found.ttft_s * 1e3 * slow_first, found.tpot_s * 1e3 * slow
     whole = ttft + tpot * np.maximum(asked.output_tokens - 1, 0)
     limits = [np.array([getattr(mark, name) for mark in marks])[places] for name in Marks.__dataclass_fields__]
     kept = (ttft <= limits[0]) & (tpot <= limits[1]) & (whole <= limits[2]) & (loads >= 1)

@@ -103,9 +103,11 @@ class ServingPlan:
     """At that load; of a single request where concurrency is 0."""
     width: float
     """Factor of the interval of rates and times per token: from value / width to value x width."""
+    ttft_width: float
+    """The same of the time to first token."""
     caution: float
-    """What rates are divided by, and times multiplied by, before they are relied on: the width, or 1 where the planner
-    is bold."""
+    """What rates are divided by, and times per token multiplied by, before they are relied on: the width, or 1 where
+    the planner is bold."""
     max_model_len_tokens: int
     setup: Setup
     """What was forecast."""
@@ -133,7 +135,7 @@ class ServingPlan:
     @property
     def slow_ttft_unloaded_ms(self) -> float:
         """Time to first token without load that must keep the mark."""
-        return self.ttft_unloaded_ms * self.caution
+        return self.ttft_unloaded_ms * (self.ttft_width if self.caution > 1 else 1.0)
 
 
 def tensor_parallel_degrees(card: ModelCard, hardware: Hardware) -> tuple[int, ...]:
@@ -251,6 +253,7 @@ def _plan(asked: Asked, setup: Setup, alone: Forecast, most: Forecast | None) ->
         ttft_unloaded_ms=alone.ttft_ms,
         tpot_ms=found.tpot_ms,
         width=found.width,
+        ttft_width=found.ttft_width,
         caution=found.width if demand.cautious else 1.0,
         max_model_len_tokens=demand.max_model_len_tokens,
         setup=setup,

@@ -152,7 +152,7 @@ def test_a_plan_never_breaks_the_memory_or_the_marks(inputs: int, out: int, tpot
             assert plan.requests_per_s == 0
         if plan.concurrency:
             assert plan.slow_tpot_ms <= tpot + 1e-6
-            assert plan.ttft_ms * plan.caution <= 5000 + 1e-6
+            assert plan.ttft_ms * plan.ttft_width <= 5000 + 1e-6
             assert plan.concurrency <= plan.max_num_seqs
             assert plan.memory.kv_cache_gib > 0
 
