@@ -20,7 +20,7 @@ from llm_fleet.sizing.coefficients import TERMS, Coefficients, Floats, Integers,
 
 NOISE = 0.15
 """Spread of a good measurement around a good model, as a logarithm; where the loss turns from square to linear."""
-TTFT_WEIGHT = 0.3
+TTFT_WEIGHT = 0.5
 """Time to first token is noisier and its statistic often unstated."""
 LOW_LOAD = 4.0
 """Requests in flight up to which a time to first token is prompt work rather than queueing."""

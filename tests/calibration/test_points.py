@@ -175,7 +175,7 @@ def test_a_first_token_is_compared_where_the_prompts_length_is_stated_and_weighs
         (2, 0),
     ]
     weights = compared.weights / compared.weights[0]
-    assert weights.tolist() == pytest.approx([1, 0.3, 1, 0.15, 1])
+    assert weights.tolist() == pytest.approx([1, 0.5, 1, 0.15, 1])
 
 
 def test_a_row_without_a_load_says_so():
