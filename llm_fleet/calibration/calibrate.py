@@ -21,8 +21,8 @@ from llm_fleet.documents import CONFIGS
 from llm_fleet.errors import InputError
 from llm_fleet.sizing.coefficient_file import PATH
 from llm_fleet.sizing.coefficients import Floats
-from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points
-from llm_fleet.sizing.interval import Widths, evidence_word, fitted_widths
+from llm_fleet.sizing.evidence import Counts, count_evidence, evidence_points, width_classes
+from llm_fleet.sizing.interval import Widths, fitted_widths
 from llm_fleet.whole_file import write_whole
 
 POINTS = CONFIGS / "benchmarks" / "points.csv"
@@ -156,7 +156,9 @@ def _widths(
         for name, found_levels in rows.items():
             found_levels += [classes[name][row] for row in map(int, state.compared.rows[main])]
     both = np.concatenate(errors)
-    return fitted_widths(both, np.ones_like(both), rows)
+    points = [state.point(int(comparison)) for comparison in main]
+    sweeps = [f"{point.source_id}|{point.model}" for point in points] * len(held)
+    return fitted_widths(both, np.ones_like(both), rows, sweeps)
 
 
 def _classes(state: Calibrating, by: str, evidence: Counts) -> dict[str, list[str]]:
@@ -165,12 +167,7 @@ def _classes(state: Calibrating, by: str, evidence: Counts) -> dict[str, list[st
     """
     setups = state.batch.row_setups()
     points = [point for point in (state.points[index] for index in state.batch.indices) if point]
-    return {
-        "engine": [setup.engine for setup in setups],
-        "architecture": [setup.device.architecture for setup in setups],
-        "mode": [point.mode for point in points],
-        "evidence": [evidence_word(left) for left in _evidence_without(state, by, evidence)],
-    }
+    return width_classes(setups, [point.mode for point in points], _evidence_without(state, by, evidence))
 
 
 def _evidence_without(state: Calibrating, by: str, evidence: Counts) -> list[int]:

@@ -13,8 +13,9 @@ from llm_fleet.calibration.points import Point
 from llm_fleet.calibration.predict import Prediction, predict
 from llm_fleet.calibration.setups import Batch, Resolver, batch_of
 
-ROUNDS = 5
-"""Each fold starts from the fit of everything: a few rounds let go of what it held out."""
+ROUNDS = 15
+"""Each fold starts from the fit of everything. Fewer rounds stop before it lets go of what it held out and flatter the
+errors: after 5 the medians were still a tenth too low."""
 
 
 def folds_of(keys: Sequence[str], most: int) -> list[set[str]]:

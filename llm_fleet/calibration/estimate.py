@@ -15,8 +15,7 @@ from llm_fleet.calibration.score import FIGURES, Scored, figure_of, workload_of
 from llm_fleet.calibration.setups import Batch, Resolver, batch_of
 from llm_fleet.sizing.coefficient_file import Calibration, calibration
 from llm_fleet.sizing.coefficients import Floats
-from llm_fleet.sizing.evidence import evidence_points
-from llm_fleet.sizing.interval import evidence_word
+from llm_fleet.sizing.evidence import evidence_points, width_classes
 
 ADDED = (
     *("predicted_output_tokens_per_s", "predicted_total_tokens_per_s", "predicted_ttft_ms", "predicted_tpot_ms"),
@@ -69,17 +68,9 @@ def estimate(table: PointTable, known: Calibration | None = None) -> Estimated:
 def widths_of(known: Calibration, points: Sequence[Point | None], batch: Batch) -> Floats:
     """The factor of each row's interval."""
     setups = batch.row_setups()
-    alike = {id(setup): evidence_word(evidence_points(known.evidence, setup)) for setup in batch.setups}
-    return np.exp(
-        known.widths.half(
-            {
-                "engine": [setup.engine for setup in setups],
-                "architecture": [setup.device.architecture for setup in setups],
-                "mode": [point.mode for point in (points[index] for index in batch.indices) if point is not None],
-                "evidence": [alike[id(setup)] for setup in setups],
-            }
-        )
-    )
+    alike = {id(setup): evidence_points(known.evidence, setup) for setup in batch.setups}
+    modes = [point.mode for point in (points[index] for index in batch.indices) if point is not None]
+    return np.exp(known.widths.half(width_classes(setups, modes, [alike[id(setup)] for setup in setups])))
 
 
 def estimated_csv(estimated: Estimated) -> str:

@@ -18,7 +18,7 @@ from llm_fleet.calibration.setups import Batch
 from llm_fleet.sizing.case import levels
 from llm_fleet.sizing.coefficients import TERMS, Coefficients, Floats, Integers, Levels
 
-NOISE = 0.15
+NOISE = 0.1
 """Spread of a good measurement around a good model, as a logarithm; where the loss turns from square to linear."""
 TTFT_WEIGHT = 0.5
 """Time to first token is noisier and its statistic often unstated."""
@@ -28,8 +28,11 @@ LOADED_TTFT_WEIGHT = 0.15
 """Above LOW_LOAD it also depends on how a client sends its requests."""
 OTHER_WEIGHT = 0.5
 """Of engines and modes outside the served ones: they inform shared physics, and no more."""
-BELIEF = 0.6
+BELIEF = 0.2
 """What the spreads of the terms are multiplied by: held-out sources and models are predicted best near it."""
+GROUP_POWER = 0.3
+"""A sweep's rows are weighed by its size to the power of minus this: a large one counts more than a small one, but its
+rows are no independent witnesses."""
 DIFFERENCE = 1e-4
 
 
@@ -46,8 +49,8 @@ class Residuals:
 
 def residuals_of(batch: Batch, points: Sequence[Point | None], groups: bool = True) -> Residuals:
     """The comparisons of a batch: TPOT where measured, else a rate; TTFT beside it where the prompt's length is
-    stated. A group of alike rows (source, model, accelerator) weighs as the root of its size, so that no large sweep
-    drowns the rest.
+    stated. Rows of a group of alike ones (source, model, accelerator) weigh less the more there are, so that no large
+    sweep drowns the rest.
     """
     kept = [point for point in (points[i] for i in batch.indices) if point is not None]
     sizes = Counter((p.source_id, p.model, p.accelerator) for p in kept)
@@ -56,7 +59,7 @@ def residuals_of(batch: Batch, points: Sequence[Point | None], groups: bool = Tr
     measured: list[float] = []
     weights: list[float] = []
     for row, point in enumerate(kept):
-        base = sizes[point.source_id, point.model, point.accelerator] ** -0.5 if groups else 1.0
+        base = sizes[point.source_id, point.model, point.accelerator] ** -GROUP_POWER if groups else 1.0
         if point.mode not in ("single_stream", "fixed_concurrency"):
             base *= OTHER_WEIGHT
         main = main_figure(point)

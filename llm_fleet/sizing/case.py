@@ -30,6 +30,9 @@ and since. compiled: gpt-fast, mlc, exllama; fused: FasterTransformer, DeepSpeed
 2023: transformers-neuronx in a bare loop; neuron served: servers over it, which sample on the host (TGI, Triton);
 neuron: NxD Inference and vLLM on it."""
 
+SERVED_ENGINES = ("vllm 0.3", "vllm 0.6", "vllm", "sglang", "trtllm 2023", "trtllm 0.17", "trtllm")
+"""Engines with captured graphs and continuous batching: the family from which one with few points inherits."""
+
 _OTHERS = {
     **{"sglang": "sglang", "llama.cpp": "llama.cpp", "ik_llama.cpp": "llama.cpp", "ctransformers": "llama.cpp"},
     **{"tgi": "tgi", "lmi": "tgi", "gpt-fast (pytorch compile)": "compiled", "mlc-llm": "compiled"},
@@ -115,6 +118,7 @@ def levels() -> Levels:
         {
             "memory": tuple(dict.fromkeys(MEMORY.values())),
             "architecture": architectures,
+            "family": ("served", "other", "neuron"),
             "engine": ENGINES,
             "dense_format": FORMATS,
             "expert_format": FORMATS,
@@ -128,11 +132,17 @@ def _bus(link: str) -> str:
     return "pcie" if link.startswith("pcie") else "neuronlink" if link.startswith("neuron") else "nvlink"
 
 
+def engine_family(engine: str) -> str:
+    """served, neuron, or other."""
+    return "neuron" if engine.startswith("neuron") else "served" if engine in SERVED_ENGINES else "other"
+
+
 def level_rows(setups: Sequence[Setup], where: Levels) -> dict[str, Integers]:
     """Each setup's level of every factor."""
     words: dict[str, list[str]] = {
         "memory": [s.device.memory_kind for s in setups],
         "architecture": [s.device.architecture for s in setups],
+        "family": [engine_family(s.engine) for s in setups],
         "engine": [s.engine for s in setups],
         "dense_format": [s.traits.dense_format for s in setups],
         "expert_format": [s.traits.expert_format for s in setups],

@@ -51,42 +51,42 @@ class Term:
         return self.most / (1 + np.exp(-inner)) if self.kind == "share" else np.exp(inner)
 
 
-KIN = {"memory": 0.3, "architecture": 0.35}
+KIN = {"memory": 0.6, "architecture": 0.35}
 
 TERMS: tuple[Term, ...] = (
     Term(
         *("weights_share", "share", 0.75, 0.4, "of bandwidth", "Reading weights outside routed experts."),
-        {**KIN, "engine": 0.24, "dense_format": 0.35, "architecture|dense_format": 0.2},
+        {**KIN, "family": 0.4, "engine": 0.24, "dense_format": 0.35, "architecture|dense_format": 0.2},
         most=0.97,
     ),
     Term(
         *("experts_share", "share", 0.6, 0.5, "of bandwidth", "Reading routed experts."),
-        {**KIN, "engine": 0.24, "expert_format": 0.35, "architecture|expert_format": 0.25},
+        {**KIN, "family": 0.4, "engine": 0.24, "expert_format": 0.35, "architecture|expert_format": 0.25},
         most=0.97,
     ),
     Term(
         *("cache_share", "share", 0.55, 0.5, "of bandwidth", "Reading the KV cache."),
-        {**KIN, "engine": 0.3},
+        {**KIN, "family": 0.4, "engine": 0.3},
         most=0.97,
     ),
     Term(
         *("compute_share", "share", 0.5, 0.4, "of dense peak", "Multiplying weights outside routed experts."),
-        {**KIN, "engine": 0.18, "dense_format": 0.35, "architecture|dense_format": 0.15},
+        {**KIN, "family": 0.4, "engine": 0.18, "dense_format": 0.35, "architecture|dense_format": 0.15},
         most=0.95,
     ),
     Term(
         *("expert_compute_share", "share", 0.35, 0.5, "of dense peak", "Multiplying routed experts."),
-        {**KIN, "engine": 0.18, "expert_format": 0.35, "architecture|expert_format": 0.2},
+        {**KIN, "family": 0.4, "engine": 0.18, "expert_format": 0.35, "architecture|expert_format": 0.2},
         most=0.95,
     ),
     Term(
         *("attention_compute_share", "share", 0.3, 0.5, "of 16-bit peak", "Prompt attention."),
-        {"architecture": 0.4, "engine": 0.24},
+        {"architecture": 0.4, "family": 0.4, "engine": 0.24},
         most=0.95,
     ),
     Term(
         *("latent_compute_share", "share", 0.35, 0.4, "of 16-bit peak", "Decoding over a compressed cache (MLA)."),
-        {"architecture": 0.3, "engine": 0.18},
+        {"architecture": 0.3, "family": 0.4, "engine": 0.18},
         most=0.95,
     ),
     Term(
@@ -95,30 +95,33 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         *("layer_us", "cost", 20, 0.5, "us", "Fixed cost of a layer: launches, norms, small kernels."),
-        {"memory": 0.4, "architecture": 0.3, "engine": 0.42},
+        {"memory": 0.7, "architecture": 0.3, "family": 0.8, "engine": 0.42},
     ),
     Term(
         *("sequence_us", "cost", 5, 0.4, "us", "Fixed cost of a running sequence in a step."),
-        {"engine": 0.48, "memory": 0.3},
+        {"family": 0.8, "engine": 0.48, "memory": 0.5},
     ),
-    Term(*("step_us", "cost", 250, 0.5, "us", "Fixed cost of a step."), {"engine": 0.48, "memory": 0.5}),
-    Term(*("moe_layer_us", "cost", 25, 0.6, "us", "Routing of one layer of experts."), {"engine": 0.36, "memory": 0.3}),
+    Term(*("step_us", "cost", 250, 0.5, "us", "Fixed cost of a step."), {"family": 0.8, "engine": 0.48, "memory": 0.7}),
+    Term(
+        *("moe_layer_us", "cost", 25, 0.6, "us", "Routing of one layer of experts."),
+        {"family": 0.8, "engine": 0.36, "memory": 0.45},
+    ),
     Term(
         *("latent_layer_us", "cost", 20, 0.6, "us", "Compression around one layer's latent attention."),
-        {"engine": 0.24},
+        {"family": 0.8, "engine": 0.24},
     ),
-    Term(*("state_layer_us", "cost", 20, 0.6, "us", "One linear-attention layer."), {"engine": 0.24}),
+    Term(*("state_layer_us", "cost", 20, 0.6, "us", "One linear-attention layer."), {"family": 0.8, "engine": 0.24}),
     Term(
-        *("all_reduce_us", "cost", 5.5, 0.3, "us", "Floor of one all-reduce between two devices."),
-        {"link": 0.35, "engine": 0.24},
+        *("all_reduce_us", "cost", 5.5, 0.6, "us", "Floor of one all-reduce between two devices."),
+        {"link": 0.7, "family": 0.8, "engine": 0.24},
     ),
     Term(
         *("all_reduce_growth", "cost", 0.25, 0.5, "per device", "Growth of that floor with each device more."),
-        {"bus": 0.6},
+        {"bus": 1.2},
     ),
     Term(
         *("link_share", "share", 0.5, 0.6, "of the link", "Bandwidth of a large all-reduce."),
-        {"link": 0.5, "engine": 0.18},
+        {"link": 1.0, "family": 0.4, "engine": 0.18},
         most=0.95,
     ),
     Term(
@@ -126,23 +129,26 @@ TERMS: tuple[Term, ...] = (
             "bus_contention",
             "cost",
             1.0,
-            0.4,
+            0.8,
             "",
             "Loss of bandwidth over PCIe with devices: their half to this power.",
         ),
     ),
-    Term(*("request_ms", "cost", 8, 0.4, "ms", "Fixed cost of a request before its first token."), {"engine": 1.0}),
     Term(
-        *("opening_share", "share", 0.1, 0.3, "", "Part of a closed loop's requests that came in its opening burst."),
-        {"engine": 1.6},
+        *("request_ms", "cost", 8, 0.8, "ms", "Fixed cost of a request before its first token."),
+        {"family": 1.0, "engine": 2.0},
     ),
     Term(
-        *("waiting_share", "share", 0.5, 0.2, "", "Measured waiting beyond full load, against an endless closed loop."),
-        {"engine": 0.48},
+        *("opening_share", "share", 0.1, 0.6, "", "Part of a closed loop's requests that came in its opening burst."),
+        {"engine": 3.2},
+    ),
+    Term(
+        *("waiting_share", "share", 0.5, 0.4, "", "Measured waiting beyond full load, against an endless closed loop."),
+        {"engine": 0.96},
     ),
     Term(
         *("stage_overlap", "share", 0.6, 0.6, "", "How far pipeline stages work on different sequences at once."),
-        {"engine": 0.48},
+        {"family": 0.4, "engine": 0.48},
     ),
     Term(
         *("expert_skew", "share", 0.9, 0.4, "", "Tokens count to this power in touching experts: routing is uneven."),
@@ -154,7 +160,7 @@ TERMS: tuple[Term, ...] = (
 
 TERM = {term.name: term for term in TERMS}
 
-FACTORS = ("memory", "architecture", "engine", "dense_format", "expert_format", "link", "bus")
+FACTORS = ("memory", "architecture", "family", "engine", "dense_format", "expert_format", "link", "bus")
 FORMATS = ("16-bit", "8-bit float", "8-bit integer", "4-bit float", "4-bit mx", "4-bit integer")
 
 

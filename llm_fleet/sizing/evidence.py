@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_fleet.sizing.case import Setup
+from llm_fleet.sizing.interval import evidence_word
 
 NEAR_IN_SIZE = 2.0
 """Models within this factor count as alike."""
@@ -88,3 +89,14 @@ def evidence(counts: Counts, setup: Setup, kin: Mapping[str, str]) -> Evidence:
         known += [Measured(accelerator, engine, weight_format, size, points) for size, points in sizes.items()]
     of_accelerator = sum(one.points for one in known if one.accelerator == own.name)
     return Evidence(evidence_points(counts, setup), of_accelerator, tuple(sorted(known, key=distance)[:NEAREST]))
+
+
+def width_classes(setups: Sequence[Setup], modes: Sequence[str], evidence: Sequence[int]) -> dict[str, list[str]]:
+    """What the width of each row's interval depends on (Widths.FACTORS), from its setup, its mode and its evidence."""
+    return {
+        "engine": [setup.engine for setup in setups],
+        "architecture": [setup.device.architecture for setup in setups],
+        "kin": [f"{setup.device.architecture}|{setup.engine}" for setup in setups],
+        "mode": list(modes),
+        "evidence": [evidence_word(points) for points in evidence],
+    }

@@ -22,8 +22,7 @@ from llm_fleet.sizing.case import NEWEST_MINOR, Setup, arrays_of, level_rows, le
 from llm_fleet.sizing.coefficient_file import calibration
 from llm_fleet.sizing.coefficients import Floats
 from llm_fleet.sizing.device import ARCHITECTURES, Device, devices
-from llm_fleet.sizing.evidence import Evidence, evidence, evidence_points
-from llm_fleet.sizing.interval import evidence_word
+from llm_fleet.sizing.evidence import Evidence, evidence, evidence_points, width_classes
 from llm_fleet.sizing.layout import resolve
 from llm_fleet.sizing.reserve import GIB, PLANNED_MINOR, engine_limits
 from llm_fleet.sizing.service import Load, Service, at_rate, room_for_sequences, rows_of, steady_state
@@ -239,12 +238,8 @@ def _arrays(setups: Sequence[Setup], shapes: Sequence[Shape], concurrency: Seque
 def _widths(setups: Sequence[Setup]) -> tuple[Floats, Floats]:
     """The factor of each setup's interval: of rates and times per token, and of times to first token."""
     known = calibration()
-    rows = {
-        "engine": [setup.engine for setup in setups],
-        "architecture": [setup.device.architecture for setup in setups],
-        "mode": [MODE] * len(setups),
-        "evidence": [evidence_word(evidence_points(known.evidence, setup)) for setup in setups],
-    }
+    alike = [evidence_points(known.evidence, setup) for setup in setups]
+    rows = width_classes(setups, [MODE] * len(setups), alike)
     return np.exp(known.widths.half(rows)), np.exp(known.ttft_widths.half(rows))
 
 

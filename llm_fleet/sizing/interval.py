@@ -1,7 +1,8 @@
 """How far a prediction may be off: widths that hold about 80 % of points of sources and models that the fit never saw.
 
 A width is a factor: the interval runs from value / width to value * width. It is a typical width times what the engine
-class, the architecture, the mode and the evidence at hand have shown, each drawn towards 1 where few points speak.
+class, the architecture, both together, the mode and the evidence at hand have shown, each drawn towards 1 where few
+sweeps speak: a sweep's rows are off together, so they are one witness.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from llm_fleet.sizing.coefficients import Floats
 
 COVERAGE = 0.8
 """Share of held-out points that an interval should hold."""
-SHRINK_ROWS = 40.0
-"""Rows that count as much as the belief that a class is like all others."""
+SHRINK_SWEEPS = 1.0
+"""Sweeps (a source's rows of one model) that count as much as the belief that a class is like all others."""
 ROUNDS = 6
 EVIDENCE = ((0, "none"), (1, "few"), (30, "some"), (150, "many"))
 """From this many points of like configurations on, the evidence is called so."""
@@ -35,7 +36,7 @@ class Widths:
     typical: float
     factors: Mapping[str, Mapping[str, float]]
     """Multipliers of the half-width, by factor and level; a level that is missing counts 1."""
-    FACTORS: ClassVar[tuple[str, ...]] = ("engine", "architecture", "mode", "evidence")
+    FACTORS: ClassVar[tuple[str, ...]] = ("engine", "architecture", "kin", "mode", "evidence")
 
     def half(self, rows: Mapping[str, Sequence[str]]) -> Floats:
         """The half-width of each row."""
@@ -47,20 +48,23 @@ class Widths:
         return total
 
 
-def fitted_widths(errors: Floats, weights: Floats, rows: Mapping[str, Sequence[str]]) -> Widths:
-    """Widths that hold COVERAGE of the held-out errors (logarithms of predicted over measured), class by class."""
+def fitted_widths(errors: Floats, weights: Floats, rows: Mapping[str, Sequence[str]], sweeps: Sequence[str]) -> Widths:
+    """Widths that hold COVERAGE of the held-out errors (logarithms of predicted over measured), class by class.
+    `sweeps` names the sweep of each row.
+    """
     size = np.abs(errors)
     typical = weighted_quantile(size, weights, COVERAGE)
     factors: dict[str, dict[str, float]] = {name: {} for name in Widths.FACTORS}
     codes = {name: np.array(rows[name]) for name in Widths.FACTORS}
+    sweep = np.array(sweeps)
     for _ in range(ROUNDS):
         for name in Widths.FACTORS:
             rest = Widths(typical, {**factors, name: {}}).half(rows)
             for level in sorted(set(codes[name])):
                 mine = codes[name] == level
                 ratio = weighted_quantile(size[mine] / rest[mine], weights[mine], COVERAGE)
-                rows_here = float(mine.sum())
-                trust = rows_here / (rows_here + SHRINK_ROWS)
+                witnesses = len(set(sweep[mine]))
+                trust = witnesses / (witnesses + SHRINK_SWEEPS)
                 factors[name][level] = float(np.exp(trust * np.log(max(ratio, 0.05))))
         overall = Widths(typical, factors).half(rows)
         typical *= weighted_quantile(size / overall, weights, COVERAGE)

@@ -54,6 +54,17 @@ def test_widths_hold_the_share_that_they_promise_in_every_large_class():
     rows = {name: ["same"] * 4000 for name in Widths.FACTORS}
     rows["engine"] = ["calm"] * 2000 + ["wild"] * 2000
     errors = random.normal(size=4000) * np.repeat([0.1, 0.4], 2000)
-    half = fitted_widths(errors, np.ones(4000), rows).half(rows)
+    half = fitted_widths(errors, np.ones(4000), rows, [str(place) for place in range(4000)]).half(rows)
     for part in (slice(0, 2000), slice(2000, 4000)):
         assert np.mean(np.abs(errors[part]) <= half[part]) == pytest.approx(COVERAGE, abs=0.03)
+
+
+def test_a_class_that_one_sweep_speaks_for_stays_near_the_typical():
+    # Both classes are off by 0.1 in every row, all others by 0.4. One sweep against a belief of one is trusted by
+    # half, twenty sweeps by 20/21.
+    levels = ["all"] * 4000 + ["one"] * 200 + ["many"] * 200
+    sweeps = [str(row) for row in range(4000)] + ["same"] * 200 + [str(row % 20) for row in range(200)]
+    rows = {name: ["same"] * 4400 for name in Widths.FACTORS} | {"kin": levels}
+    factors = fitted_widths(np.array([0.4] * 4000 + [0.1] * 400), np.ones(4400), rows, sweeps).factors["kin"]
+    assert factors["one"] == pytest.approx(0.25 ** (1 / 2), rel=0.02)
+    assert factors["many"] == pytest.approx(0.25 ** (20 / 21), rel=0.02)
