@@ -113,15 +113,15 @@ TERMS: tuple[Term, ...] = (
     Term(*("state_layer_us", "cost", 20, 0.6, "us", "One linear-attention layer."), {"family": 0.8, "engine": 0.24}),
     Term(
         *("all_reduce_us", "cost", 5.5, 0.6, "us", "Floor of one all-reduce between two devices."),
-        {"link": 0.7, "family": 0.8, "engine": 0.24},
+        {"link": 1.5, "family": 0.8, "engine": 0.24},
     ),
     Term(
         *("all_reduce_growth", "cost", 0.25, 0.5, "per device", "Growth of that floor with each device more."),
-        {"bus": 1.2},
+        {"bus": 2.5},
     ),
     Term(
         *("link_share", "share", 0.5, 0.6, "of the link", "Bandwidth of a large all-reduce."),
-        {"link": 1.0, "family": 0.4, "engine": 0.18},
+        {"link": 1.5, "family": 0.4, "engine": 0.18},
         most=0.95,
     ),
     Term(
