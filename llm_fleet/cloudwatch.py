@@ -2,6 +2,7 @@
 
 publisher.sample("TimeToFirstToken", pool, ttft_ms, "Milliseconds")    one of many: all of them count
 publisher.level("Backlog", pool, waiting)                              the last one before a flush counts
+publisher.count("Refused", 3, reason="pool_empty")                     of the whole fleet: added up until a flush
 publisher.flush()                                                      from a thread, every few seconds
 """
 
@@ -46,6 +47,7 @@ class Publisher:
         self._flushing = threading.Lock()
         self._samples: dict[_Series, dict[float, int]] = {}
         self._levels: dict[_Series, float] = {}
+        self._counts: dict[tuple[str, str], int] = {}
         self._unsent: deque[MetricDatumTypeDef] = deque(maxlen=MAX_DATA)
 
     def sample(self, name: str, pool: str, value: float, unit: str) -> None:
@@ -67,6 +69,11 @@ class Publisher:
         if math.isfinite(value):
             with self._lock:
                 self._levels[name, pool, unit] = value
+
+    def count(self, name: str, amount: int, reason: str = "") -> None:
+        """Add to a sum of the whole fleet, of which each process publishes its part; with a reason, to the reason's."""
+        with self._lock:
+            self._counts[name, reason] = self._counts.get((name, reason), 0) + amount
 
     def flush(self) -> None:
         """Send everything. What could not be sent is kept for the next flush, the oldest falling out first.
@@ -90,9 +97,11 @@ class Publisher:
             data = deque(self._unsent)
             self._unsent.clear()
             data.extend(self._sampled(series, counts) for series, counts in self._samples.items())
-            data.extend(self._datum(series, Value=value) for series, value in self._levels.items())
+            data.extend(self._of_pool(series, Value=value) for series, value in self._levels.items())
+            data.extend(self._counted(name, reason, amount) for (name, reason), amount in self._counts.items())
             self._samples.clear()
             self._levels.clear()
+            self._counts.clear()
         return data
 
     def _keep(self, data: deque[MetricDatumTypeDef] | list[MetricDatumTypeDef]) -> None:
@@ -102,13 +111,23 @@ class Publisher:
             self._unsent.extend((*data, *newer))
 
     def _sampled(self, series: _Series, counts: dict[float, int]) -> MetricDatumTypeDef:
-        return self._datum(series, Values=list(counts), Counts=list(counts.values()))
+        return self._of_pool(series, Values=list(counts), Counts=list(counts.values()))
 
-    def _datum(self, series: _Series, **figures: float | list[float] | list[int]) -> MetricDatumTypeDef:
+    def _counted(self, name: str, reason: str, amount: int) -> MetricDatumTypeDef:
+        return self._datum(name, {"Reason": reason} if reason else {}, "Count", Value=amount)
+
+    def _of_pool(self, series: _Series, **figures: float | list[float] | list[int]) -> MetricDatumTypeDef:
         name, pool, unit = series
+        return self._datum(name, {"Pool": pool}, unit, **figures)
+
+    def _datum(
+        self, name: str, dimensions: dict[str, str], unit: str, **figures: float | list[float] | list[int]
+    ) -> MetricDatumTypeDef:
         datum = {
             "MetricName": name,
-            "Dimensions": [{"Name": "Pattern", "Value": self._pattern}, {"Name": "Pool", "Value": pool}],
+            "Dimensions": [
+                {"Name": each, "Value": value} for each, value in {"Pattern": self._pattern, **dimensions}.items()
+            ],
             "Timestamp": datetime.now(UTC),
             "Unit": unit,
             **figures,

@@ -246,6 +246,8 @@ class Pool(Construct):
         self.leased = self.queue.metric_approximate_number_of_messages_not_visible(statistic="Maximum", period=MINUTE)
         self.in_service = self._group_metric("GroupInServiceCapacity")
         self.pending = self._group_metric("GroupPendingCapacity")
+        self.instances = self._group_metric("GroupInServiceInstances")
+        self.workers = _own_metric("Workers", "Maximum")
         self.desired = self._group_metric("GroupDesiredCapacity")
         self.backlog = cloudwatch.MathExpression(
             expression="FILL(own_backlog, visible)",

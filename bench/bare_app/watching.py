@@ -69,6 +69,13 @@ class Watching(Construct):
         self._answer_time = tasks.target_response_time(statistic="p99", period=MINUTE)
         self._unhealthy_tasks = tasks.unhealthy_host_count(statistic="Maximum", period=MINUTE)
         self._healthy_tasks = tasks.healthy_host_count(statistic="Minimum", period=MINUTE)
+        self._refused = _refusal_metric("Refused")
+        self._refused_by_reason = cloudwatch.MathExpression(
+            expression="""SEARCH('{LlmFleet,Pattern,Reason} MetricName="Refused" Pattern="startup-mvp"', 'Sum', 60)""",
+            using_metrics={},
+            period=MINUTE,
+            label="",
+        )
         self._cpu = gateway.service.metric_cpu_utilization(period=MINUTE)
 
     def _watch_gateway(self) -> None:
@@ -89,6 +96,26 @@ class Watching(Construct):
             minutes=5,
             breaching=3,
             description="Gateway: more than 1 in 100 requests ended with a server error.",
+        )
+        over_limit = _refusal_metric("Refused", "rate_limit_exceeded")
+        within = cloudwatch.MathExpression(
+            expression="asked - FILL(over_limit, 0)",
+            using_metrics={"asked": _refusal_metric("Requests"), "over_limit": over_limit},
+            period=MINUTE,
+            label="requests within limits",
+        )
+        self._alarm(
+            "GatewayRefusals",
+            cloudwatch.MathExpression(
+                expression="IF(within >= 20, 100 * (FILL(refused, 0) - FILL(over_limit, 0)) / within, 0)",
+                using_metrics={"within": within, "refused": self._refused, "over_limit": over_limit},
+                period=MINUTE,
+                label="refused, percent",
+            ),
+            above=5,
+            minutes=15,
+            breaching=10,
+            description="Gateway: in 10 of 15 minutes over 5 in 100 requests got 429 or 503.",
         )
         self._alarm(
             "GatewayUnhealthy",
@@ -152,6 +179,18 @@ class Watching(Construct):
             above=0,
             minutes=40,
             description="Pool cost_efficient: for 40 minutes work has waited and nothing has served it.",
+        )
+        self._alarm(
+            "Unregistered",
+            cloudwatch.MathExpression(
+                expression="instances - workers",
+                using_metrics={"instances": pool.instances, "workers": pool.workers},
+                period=MINUTE,
+                label="instances without a worker",
+            ),
+            above=0,
+            minutes=40,
+            description="Pool cost_efficient: for 40 minutes instances were in service and not registered.",
         )
         self._alarm(
             "Latency",
@@ -218,7 +257,7 @@ class Watching(Construct):
         dashboard.add_widgets(cloudwatch.TextWidget(markdown=title, width=24, height=2))
         dashboard.add_widgets(cloudwatch.AlarmStatusWidget(title="Alarms", alarms=self._alarms, width=24, height=3))
         dashboard.add_widgets(
-            _graph("Gateway: requests a minute", [self._requests]),
+            _graph("Gateway: requests and refusals a minute", [self._requests], right=[self._refused_by_reason]),
             _graph("Gateway: server errors", [self._task_errors, self._balancer_errors]),
             _graph("Gateway: seconds to answer, p99", [self._answer_time]),
             _graph("Gateway: tasks and CPU", [self._healthy_tasks, self._unhealthy_tasks], right=[self._cpu]),
@@ -230,8 +269,9 @@ class Watching(Construct):
                 marks={"step in below": 5, "target": 10, "+2 above": 50},
             ),
             _graph(
-                "cost_efficient: capacity units",
+                "cost_efficient: capacity units, and workers",
                 [pool.in_service, pool.pending, pool.desired],
+                right=[pool.instances, pool.workers],
                 marks={"largest": 10},
             ),
             _graph(
@@ -256,3 +296,10 @@ def _graph(
 ) -> cloudwatch.GraphWidget:
     lines = [cloudwatch.HorizontalAnnotation(value=value, label=label) for label, value in (marks or {}).items()]
     return cloudwatch.GraphWidget(title=title, left=left, right=right or [], left_annotations=lines, width=6, height=6)
+
+
+def _refusal_metric(name: str, reason: str = "") -> cloudwatch.Metric:
+    dimensions = {"Pattern": "startup-mvp"} | ({"Reason": reason} if reason else {})
+    return cloudwatch.Metric(
+        namespace="LlmFleet", metric_name=name, dimensions_map=dimensions, statistic="Sum", period=MINUTE
+    )

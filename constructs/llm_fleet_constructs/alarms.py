@@ -22,6 +22,9 @@ COMPLETION_WINDOW_S = 86_400
 BOOT_MARGIN_MINUTES = 10
 LONGEST_WINDOW_MINUTES = 1440
 """CloudWatch looks back one day at most with periods of a minute."""
+REFUSED_PERCENT = 5
+REFUSED_AT_LEAST = 20
+"""Requests in a minute that counts: a single refusal among them is no more than the percentage above."""
 
 
 def runbook(name: str) -> str:
@@ -115,6 +118,14 @@ def pool_watches(plan: PoolPlan, metrics: PoolMetrics) -> list[Watch]:
             minutes=boot,
         ),
         Watch(
+            id="Unregistered",
+            runbook="workers-not-registered",
+            happened=f"Pool {plan.role}: for {boot} minutes fewer workers registered than instances are in service.",
+            metric=metrics.unregistered_instances(),
+            above=0,
+            minutes=boot,
+        ),
+        Watch(
             id="Latency",
             runbook="latency-above-mark",
             happened=f"Pool {plan.role}: the mean time to first token is above its mark of {plan.marks.ttft_ms:g} ms.",
@@ -150,6 +161,15 @@ def gateway_watches(metrics: GatewayMetrics, *, runs: bool) -> list[Watch]:
             above=1,
             minutes=5,
             breaching=3,
+        ),
+        Watch(
+            id="Refusals",
+            runbook="requests-refused",
+            happened=f"Gateway: in 10 of 15 minutes over {REFUSED_PERCENT} in 100 requests got 429 or 503.",
+            metric=metrics.refused_percent(at_least=REFUSED_AT_LEAST),
+            above=REFUSED_PERCENT,
+            minutes=15,
+            breaching=10,
         ),
         Watch(
             id="Unhealthy",

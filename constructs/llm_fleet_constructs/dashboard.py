@@ -54,7 +54,7 @@ class FleetDashboard(Construct):
 
 def _gateway_row(metrics: GatewayMetrics) -> list[cloudwatch.IWidget]:
     return [
-        _graph("Gateway: requests a minute", [metrics.requests()]),
+        _graph("Gateway: requests and refusals a minute", [metrics.requests()], right=[metrics.refused_by_reason()]),
         _graph("Gateway: server errors", [metrics.task_errors(), metrics.balancer_errors()]),
         _graph("Gateway: seconds to answer, p99", [metrics.answer_time_s()]),
         _graph(
@@ -72,11 +72,17 @@ def _pool_row(plan: PoolPlan, metrics: PoolMetrics) -> list[cloudwatch.IWidget]:
         _mark(rules.target_backlog_per_unit, "target"),
         *(_mark(step.above_backlog_per_unit, f"+{step.add_units} above") for step in rules.steps_out[:1]),
     ]
+    registered = [metrics.instances_in_service(), metrics.workers()]
     sizes = [metrics.units_in_service(), metrics.units_pending(), metrics.units_desired()]
     work = [metrics.own_backlog(), metrics.work.metric_visible(), metrics.own_in_flight(), metrics.work.metric_leased()]
     return [
         _graph(f"{plan.role}: backlog per ordered unit", [metrics.backlog_per_ordered_unit()], marks=marks),
-        _graph(f"{plan.role}: capacity units", sizes, marks=[_mark(rules.max_units, "largest")]),
+        _graph(
+            f"{plan.role}: capacity units, and workers",
+            sizes,
+            right=registered,
+            marks=[_mark(rules.max_units, "largest")],
+        ),
         _graph(f"{plan.role}: requests waiting and running", work, right=[metrics.work.metric_dead_letters()]),
         _graph(
             f"{plan.role}: ms to first token",

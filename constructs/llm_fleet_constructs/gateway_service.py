@@ -112,7 +112,7 @@ class GatewayService(Construct):
         self.connections = self.service.connections
         """Of the tasks."""
         self.target_group = self._listen()
-        self.metrics = GatewayMetrics(self.load_balancer, self.target_group, self.service)
+        self.metrics = GatewayMetrics(props.settings.pattern, self.load_balancer, self.target_group, self.service)
         """Its figures."""
         self._scale(min_tasks, max_tasks)
         for pool in props.pools:

@@ -51,6 +51,8 @@ class GatewaySettings(Construct):
     def __init__(self, scope: Construct, id: str, props: GatewaySettingsProps) -> None:
         super().__init__(scope, id)
         stack = Stack.of(self)
+        self.pattern = props.pattern
+        """The pattern's name, which the tasks' metrics carry."""
         document = _document(props, stack.region).model_dump(mode="json")
         self.parameter = ssm.StringParameter(
             self,

@@ -5,6 +5,7 @@ Own metrics, namespace LlmFleet, dimensions Pattern and Pool, published by gatew
     Backlog            requests of the whole pool: messages visible in the queue + requests waiting at the gateway
     InFlight           requests of the whole pool: leased messages + requests running in engines
     TimeToFirstToken   milliseconds, one sample a request
+    Workers            workers that the registry shows alive, as each gateway task reads it
 """
 
 from __future__ import annotations
@@ -51,6 +52,26 @@ class PoolMetrics:
     def time_to_first_token_ms(self) -> cloudwatch.Metric:
         """Mean time to first token in milliseconds; no datapoint without requests."""
         return self._own("TimeToFirstToken", "Average")
+
+    def workers(self) -> cloudwatch.Metric:
+        """Workers that the registry shows alive. All gateway tasks publish the same number: their maximum, no sum."""
+        return self._own("Workers", "Maximum")
+
+    def instances_in_service(self) -> cloudwatch.Metric:
+        """Instances that serve; `units_in_service` counts the same by weight."""
+        return self._group("GroupInServiceInstances")
+
+    def unregistered_instances(self) -> cloudwatch.MathExpression:
+        """Instances in service less workers alive. Negative while an instance that left the group drains.
+
+        No point where a number is missing: a fleet deployed without gateway and workers has no Workers at all.
+        """
+        return cloudwatch.MathExpression(
+            expression="instances - workers",
+            using_metrics={"instances": self.instances_in_service(), "workers": self.workers()},
+            period=PERIOD,
+            label="instances without a worker",
+        )
 
     def units_in_service(self) -> cloudwatch.Metric:
         """Capacity units that serve: the launch hook holds an instance back until it generated a token."""

@@ -2,10 +2,11 @@
 
     every REFRESH_S     workers of each pool -> Balancer
     every PRESENCE_S    its own entry -> registry; the other tasks' entries -> limits, sums
-    every PUBLISH_S     backlog and work under way of each pool -> CloudWatch
+    every PUBLISH_S     workers, backlog and work under way of each pool -> CloudWatch
 
-A pool's Backlog and InFlight are those of all tasks and the queue together. Each task publishes the same sums, so the
-statistic is the maximum. AWS not answering is logged and never fatal.
+A pool's Backlog and InFlight are those of all tasks and the queue together, its Workers those that the registry shows
+alive, whatever their state. Each task publishes the same numbers, so the statistic is the maximum. AWS not answering is
+logged and never fatal.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Membership:
         """Publish every pool's sums. A pool whose queue does not answer publishes none: a number without the queue's
         part would look like an idle pool, and a missing one never scales in. Raises botocore's errors, after all.
         """
+        for pool in self._settings.pools:
+            self._publisher.level("Workers", pool, len(self._workers.get(pool, ())))
         try:
             await _all([self._sum_up(pool) for pool in self._settings.pools])
         finally:

@@ -32,6 +32,8 @@ BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60
 """Upper bounds of the histograms."""
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 """Counted by name; all else is "other", because whoever asks for nonsense must not make a series."""
+REFUSALS = (429, 503)
+"""Statuses that say: not now."""
 
 
 @dataclass
@@ -173,10 +175,21 @@ class Meters:
         meters.cost_usd += request.cost_usd or 0.0
         meters.queue_wait.add(request.queue_wait_ms)
         meters.total.add(request.total_ms)
+        if request.path in PATHS and (request.key_id is not None or request.status in REFUSALS):
+            self._count_refusals(request)
         # An answer sent whole comes when its last token is there, and an error comes fast: neither tells this time.
         if request.ttft_ms is not None and request.streamed and request.status < 400:
             meters.ttft.add(request.ttft_ms)
             self._publisher.sample("TimeToFirstToken", pool, request.ttft_ms, "Milliseconds")
+
+    def _count_refusals(self, request: FinishedRequest) -> None:
+        """Requests to models, and those of them that were refused, for CloudWatch. Strangers without a key are none:
+        their 401s would make the share of refusals look small.
+        """
+        self._publisher.count("Requests", 1)
+        if request.status in REFUSALS:
+            self._publisher.count("Refused", 1)
+            self._publisher.count("Refused", 1, reason=request.error_code or "engine")  # the engine's own word: no code
 
     def prometheus(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -191,3 +191,20 @@ def test_samples_from_several_threads_are_all_counted() -> None:
         thread.join()
     metrics.flush()
     assert sum(sum(datum["Counts"]) for datum in client.data("TimeToFirstToken")) == 2000
+
+
+def test_counts_of_the_fleet_are_added_up_by_reason_until_a_flush(client: Any) -> None:
+    recorder = Recorder()
+    metrics = publisher(recorder)
+    for amount, reason in ((1, ""), (100, ""), (3, ""), (1, "pool_empty"), (2, "pool_empty")):
+        metrics.count("Refused", amount, reason)
+    metrics.flush()
+    metrics.flush()
+    fleet = {"Name": "Pattern", "Value": "startup-mvp"}
+    assert [(datum["Dimensions"], datum["Value"], datum["Unit"]) for datum in recorder.data("Refused")] == [
+        ([fleet], 104, "Count"),
+        ([fleet, {"Name": "Reason", "Value": "pool_empty"}], 3, "Count"),
+    ]
+    taken = publisher(client)
+    taken.count("Refused", 2)
+    taken.flush()

@@ -246,6 +246,26 @@ def test_backlog_and_work_under_way_are_the_sums_of_queue_and_all_tasks(fleet: F
     assert (own.waiting, own.running) == ({POOL: 2}, {POOL: 1})
 
 
+def test_any_number_of_tasks_publish_the_same_number_of_workers_whatever_their_state(fleet: Fleet) -> None:
+    tasks = [Task(fleet, f"task-{number}") for number in range(3)]
+    fleet.registry.put(worker(1))
+    fleet.registry.put(replace(worker(2), state="failing"))
+    fleet.registry.put(worker(3, expires_in_s=-1))
+
+    async def run(task: Task) -> None:
+        await task.membership.read_workers()
+        await task.membership.publish()
+
+    for task in tasks:
+        asyncio.run(run(task))
+    assert fleet.statistics("Workers") == {**fleet.statistics("Workers"), "Maximum": 2, "SampleCount": 3}
+
+
+def test_a_pool_whose_workers_are_all_gone_publishes_none(fleet: Fleet) -> None:
+    asyncio.run(Task(fleet).membership.publish())
+    assert fleet.statistics("Workers")["Maximum"] == 0
+
+
 def test_a_queue_that_does_not_answer_publishes_no_backlog_but_all_else(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,9 @@ class Gateway:
         self.meters.flush()
         return [json.loads(line) for line in self.output.getvalue().splitlines()]
 
+    def sent(self, name: str) -> list[dict[str, Any]]:
+        return [datum for datum in self.cloudwatch.data if datum["MetricName"] == name]
+
     def series(self) -> dict[str, float]:
         text = self.meters.prometheus().decode()
         return {
@@ -199,7 +202,7 @@ def test_the_time_to_the_first_token_goes_to_cloudwatch() -> None:
     gateway.meters.note(lambda: REFUSED)
     gateway.meters.flush()
     gateway.publisher.flush()
-    [datum] = gateway.cloudwatch.data
+    [datum] = gateway.sent("TimeToFirstToken")
     assert (datum["MetricName"], datum["Values"], datum["Counts"]) == ("TimeToFirstToken", [80.0], [1])
     assert datum["Dimensions"][1] == {"Name": "Pool", "Value": POOL}
 
@@ -208,9 +211,46 @@ def test_the_time_to_the_first_token_goes_to_cloudwatch() -> None:
 def test_only_streams_that_went_well_tell_a_time_to_the_first_token(other: FinishedRequest) -> None:
     gateway = Gateway()
     gateway.meters.note(lambda: other)
+    gateway.meters.flush()
     gateway.publisher.flush()
-    assert gateway.cloudwatch.data == []
+    assert gateway.sent("TimeToFirstToken") == []
     assert gateway.series()[f'llm_fleet_ttft_ms_count{{pool="{POOL}"}}'] == 0
+
+
+def test_refusals_go_to_cloudwatch_by_reason_beside_the_requests_they_are_part_of() -> None:
+    gateway = Gateway()
+    over_limit = replace(REFUSED, status=429, error_code="rate_limit_exceeded")
+    saturated = replace(REFUSED, status=429, error_code="pool_saturated")
+    by_the_engine = replace(REQUEST, status=503, error_code=None)
+    for request in (REQUEST, REQUEST, over_limit, saturated, saturated, by_the_engine):
+        gateway.meters.note(partial(replace, request))
+    gateway.meters.flush()
+    gateway.publisher.flush()
+    assert [datum["Value"] for datum in gateway.sent("Requests")] == [6]
+    refused = {tuple(each["Value"] for each in datum["Dimensions"][1:]): datum for datum in gateway.sent("Refused")}
+    assert {reason: datum["Value"] for reason, datum in refused.items()} == {
+        (): 4,
+        ("rate_limit_exceeded",): 1,
+        ("pool_saturated",): 2,
+        ("engine",): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "counts"),
+    [
+        pytest.param(replace(REFUSED, status=401, key_id=None), 0, id="stranger"),
+        pytest.param(replace(REFUSED, status=503, key_id=None, error_code="keys_unavailable"), 1, id="unknown key"),
+        pytest.param(replace(REFUSED, status=429, path="/v1/files"), 0, id="no model"),
+        pytest.param(replace(REFUSED, status=400), 1, id="bad request"),
+    ],
+)
+def test_only_requests_to_models_count_beside_refusals(request_: FinishedRequest, counts: int) -> None:
+    gateway = Gateway()
+    gateway.meters.note(lambda: request_)
+    gateway.meters.flush()
+    gateway.publisher.flush()
+    assert sum(datum["Value"] for datum in gateway.sent("Requests")) == counts
 
 
 def test_lines_are_written_soon_without_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:

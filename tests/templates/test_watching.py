@@ -17,7 +17,7 @@ from tests.templates.test_pools import each_pool
 ALARM = "AWS::CloudWatch::Alarm"
 RUNBOOK = re.compile(r" Runbook: (docs/runbooks/[a-z-]+\.md)$")
 DRIVES_SCALING = "docs/runbooks/scaling.md"
-KINDS = {"BacklogOld", "DeadLetters", "BelowDesired", "NoWorkers", "Latency"}
+KINDS = {"BacklogOld", "DeadLetters", "BelowDesired", "NoWorkers", "Unregistered", "Latency"}
 
 
 @pytest.fixture(params=pattern_names())
@@ -75,9 +75,59 @@ def test_the_latency_alarm_rings_at_the_pools_own_mark(pattern: str, pool: Any, 
 
 
 @each_pool
-def test_a_pool_gets_the_time_of_a_boot_before_it_counts_as_short(pattern: str, pool: Any, assembly: Assembly) -> None:
-    found = the(assembly.template(pattern), ALARM, f"{POOL_PREFIX[pool.role]}AlarmsBelowDesired")
+@pytest.mark.parametrize("kind", ["BelowDesired", "Unregistered"])
+def test_a_pool_gets_the_time_of_a_boot_before_it_counts_as_short(
+    kind: str, pattern: str, pool: Any, assembly: Assembly
+) -> None:
+    found = the(assembly.template(pattern), ALARM, f"{POOL_PREFIX[pool.role]}Alarms{kind}")
     assert found["EvaluationPeriods"] * 60 > pool.scaling.launch_hook_seconds
+    assert found["DatapointsToAlarm"] == found["EvaluationPeriods"]
+
+
+@each_pool
+def test_instances_in_service_are_compared_with_the_workers_that_any_gateway_task_sees(
+    pattern: str, pool: Any, assembly: Assembly
+) -> None:
+    found = the(assembly.template(pattern), ALARM, f"{POOL_PREFIX[pool.role]}AlarmsUnregistered")
+    assert (found["Threshold"], found["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert found["TreatMissingData"] == "notBreaching", "a fleet without gateway and workers has no such metric"
+    assert returned(found) == "instances - workers"
+    assert {id: (stat["Metric"]["MetricName"], stat["Stat"]) for id, stat in stats_of(found).items()} == {
+        "instances": ("GroupInServiceInstances", "Average"),
+        "workers": ("Workers", "Maximum"),
+    }
+    assert stats_of(found)["workers"]["Metric"]["Dimensions"] == [
+        {"Name": "Pattern", "Value": pattern},
+        {"Name": "Pool", "Value": pool.role},
+    ]
+
+
+def test_refusals_ring_by_their_share_when_there_are_enough_requests(pattern: str, template: Template) -> None:
+    found = the(template, ALARM, "GatewayAlarmsRefusals")
+    assert (found["Threshold"], found["DatapointsToAlarm"], found["EvaluationPeriods"]) == (5, 10, 15)
+    share = "IF(within >= 20, 100 * (FILL(refused, 0) - FILL(over_limit, 0)) / within, 0)"
+    assert returned(found) == share
+    assert "asked - FILL(over_limit, 0)" in [metric.get("Expression") for metric in found["Metrics"]]
+    fleet, limit = {"Name": "Pattern", "Value": pattern}, {"Name": "Reason", "Value": "rate_limit_exceeded"}
+    assert {
+        id: (stat["Metric"]["MetricName"], stat["Stat"], stat["Metric"]["Dimensions"])
+        for id, stat in stats_of(found).items()
+    } == {
+        "asked": ("Requests", "Sum", [fleet]),
+        "refused": ("Refused", "Sum", [fleet]),
+        "over_limit": ("Refused", "Sum", [fleet, limit]),
+    }
+
+
+def returned(alarm: dict[str, Any]) -> str:
+    """The expression that an alarm on metric math looks at."""
+    (expression,) = [metric["Expression"] for metric in alarm["Metrics"] if metric.get("ReturnData") is not False]
+    return str(expression)
+
+
+def stats_of(alarm: dict[str, Any]) -> dict[str, Any]:
+    """Its metrics, by their id in the expression."""
+    return {metric["Id"]: metric["MetricStat"] for metric in alarm["Metrics"] if "MetricStat" in metric}
 
 
 def test_the_topic_is_encrypted_and_takes_only_this_accounts_alarms_and_budgets(template: Template) -> None:
@@ -118,3 +168,5 @@ def test_the_dashboard_draws_every_pool_with_its_marks(pattern: str, template: T
     for pool in plan_fleet(pattern).pools:
         assert f"{pool.role}: backlog per ordered unit" in body
         assert f"{pool.role}: ms to first token" in body
+    assert body.count("GroupInServiceInstances") == body.count("Workers\\") == len(plan_fleet(pattern).pools)
+    assert f'Pattern=\\\\\\"{pattern}' in body, "refusals by reason are searched by the pattern's name"
