@@ -5,9 +5,11 @@ No prompt, answer or key belongs in a log line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -38,3 +40,9 @@ class JsonLog:
             ).decode()
         self._output.write(line + "\n")
         self._output.flush()
+
+    def fault(self, error: BaseException, **facts: object) -> None:
+        """Write an error of our own code, with its traceback. Never raises: it stands where errors are caught."""
+        text = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError, ValueError):  # the reader left; the file was closed
+            self.event("fault", **facts, traceback=text)

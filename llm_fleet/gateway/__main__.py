@@ -10,6 +10,8 @@ import resource
 import secrets
 import signal
 import sys
+from functools import partial
+from typing import Any
 
 import uvloop
 from botocore.exceptions import BotoCoreError, ClientError
@@ -60,6 +62,7 @@ def main(words: list[str] | None = None) -> int:
 
 async def _run(settings: GatewaySettings, host: str, port: int, with_clerk: bool) -> None:
     log = JsonLog("gateway")
+    asyncio.get_running_loop().set_exception_handler(partial(log_fault, log))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -80,7 +83,7 @@ async def _run(settings: GatewaySettings, host: str, port: int, with_clerk: bool
         await membership.read_workers()  # before the first request: else it would find every pool empty
     except (ClientError, BotoCoreError) as error:
         raise NotThereError(f"registry table {settings.registry_table}: its workers cannot be read: {error}") from error
-    parts = Parts(keys, limits, balancer, room, waker, meters, batches_api.routes(settings))
+    parts = Parts(keys, limits, balancer, room, waker, meters, log, batches_api.routes(settings))
     gateway = Gateway(settings, parts)
     clerk = ClerkProcess(log)
     _make_room()
@@ -97,6 +100,12 @@ async def _run(settings: GatewaySettings, host: str, port: int, with_clerk: bool
     await asyncio.to_thread(waker.stop)
     meters.flush()
     log.event("ended")
+
+
+def log_fault(log: JsonLog, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught: of a callback, a protocol, a task that nobody waited for."""
+    what = str(context.get("message", ""))
+    log.fault(context.get("exception") or RuntimeError(what), message=what)
 
 
 def _make_room() -> None:

@@ -23,6 +23,7 @@ from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
 from llm_fleet.gateway.wire.engines import Engines
 from llm_fleet.gateway.wire.server import Server, WireLimits
+from llm_fleet.json_log import JsonLog
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Parts:
     room: WaitingRoom
     waker: Waker
     meters: Meters
+    log: JsonLog
     routes: Iterable[Route] = ()
 
 
@@ -57,7 +59,7 @@ class Gateway:
             for name, usd in ((name, pool.usd_per_million_output_tokens) for name, pool in settings.pools.items())
         }
         placing = Placing(settings, parts.balancer, parts.room, parts.waker)
-        relays = Relays(placing, self._engines, exchange or ExchangeLimits(), prices)
+        relays = Relays(placing, self._engines, exchange or ExchangeLimits(), prices, parts.log)
         finder = Finder()
         self.layers = layers(Services(parts.keys, parts.limits, parts.meters, relays, models, wire), finder.find)
         routes = [*ModelsApi(models, int(time.time())).routes(), *parts.routes]
@@ -65,7 +67,7 @@ class Gateway:
         # outside comes through the load balancer, and is told that there is nothing.
         open_answers = [OpenAnswer("/health", self._health), OpenAnswer("/metrics", self._metrics, inside_only=True)]
         finder.place(self.layers, open_answers, routes)
-        self.server = Server(chain(self.layers, None), wire)
+        self.server = Server(chain(self.layers, None), wire, parts.log)
 
     async def listen(self, host: str, port: int) -> int:
         """Accept connections; the port."""

@@ -10,9 +10,8 @@ with an error event.
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from llm_fleet.gateway.waiting_room import Ticket
 from llm_fleet.gateway.wire.call import Call
 from llm_fleet.gateway.wire.engines import EngineConnection, Engines
 from llm_fleet.gateway.wire.server import NEVER, shutting_down
+from llm_fleet.json_log import JsonLog
 from llm_fleet.registry import Engine
 from llm_fleet.routing import NoRoute, Route, State
 
@@ -67,6 +67,8 @@ class Relays:
     limits: ExchangeLimits
     usd_per_output_token: Mapping[str, float | None]
     """By pool."""
+    log: JsonLog
+    """Where it stands what engines did to requests that failed."""
 
 
 class Exchange:
@@ -241,6 +243,7 @@ class Exchange:
         lease.done(how)
         if self._begun:
             self._break_off(ApiError(502, "The engine broke off in the middle of its answer.", "engine_failed"))
+            self._log_failure(lease, error)
             return
         self._forget_answer()
         try:
@@ -249,12 +252,25 @@ class Exchange:
         except ApiError as refusal:
             self._refuse(refusal)
             return
-        print(f"request {self._call.request_id}: {error}", file=sys.stderr)
         message = f"The engine failed, and so did {len(self._tried) - 1} others before it."
         if len(self._tried) == 1:
             message = "The engine failed, and no other one can take the request."
         status, code = (503, "engine_unavailable") if how == "refused" else (502, "engine_failed")
         self._refuse(self._refusal(status, message, code, 1.0 if how == "refused" else None))
+        self._log_failure(lease, error)
+
+    def _log_failure(self, lease: Lease, error: str) -> None:
+        """What the engine did before the client was told of it; the client comes first."""
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
+            self._relays.log.event(
+                "engine_failed",
+                request_id=self._call.request_id,
+                pool=lease.pool,
+                worker_id=lease.worker_id,
+                port=lease.engine.port,
+                attempts=self.attempts,
+                error=error,
+            )
 
     def _forget_answer(self) -> None:
         """What came of an answer that will not be whole."""
@@ -290,7 +306,6 @@ class Exchange:
             elif connection is self._connection:
                 self._begin(connection, piece, complete)
         except Exception as error:
-            traceback.print_exception(error, file=sys.stderr)
             self._leave("failed")
             self._call.broke(error)
 

@@ -150,7 +150,8 @@ class RunningGateway:
 
     async def _start(self) -> None:
         given, no_aws = self.settings, NoAws()
-        log = JsonLog("gateway", io.StringIO())
+        self.events = io.StringIO()
+        log = JsonLog("gateway", self.events)
         self.balancer = Balancer()
         self.room = WaitingRoom(self.balancer)
         self.keys = KeyStore(self.table, given.keys_table, log)  # pyright: ignore[reportArgumentType]
@@ -158,7 +159,7 @@ class RunningGateway:
         publisher = Publisher(no_aws, given.metrics_namespace, given.pattern)  # pyright: ignore[reportArgumentType]
         waker = Waker(no_aws, given.pools, log)  # pyright: ignore[reportArgumentType]
         self.meters = Meters(given.pools, self.balancer, self.room, publisher, log, self.log)
-        parts = Parts(self.keys, Limits(), self.balancer, self.room, waker, self.meters, self._routes)
+        parts = Parts(self.keys, Limits(), self.balancer, self.room, waker, self.meters, log, self._routes)
         self.gateway = Gateway(given, parts, self._wire, self._exchange)
         self._learn(next(iter(given.pools)), self._engines)
         self.port = await self.gateway.listen("127.0.0.1", 0)
@@ -198,6 +199,11 @@ class RunningGateway:
         self._loop.call_soon_threadsafe(self.meters.flush)
         self.run(asyncio.sleep(0))
         return [orjson.loads(line) for line in self.log.getvalue().splitlines()]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of this event, other than those of requests."""
+        lines = [orjson.loads(line) for line in self.events.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
 
     def request(self, facts: Any = CHAT, path: str = "/v1/chat/completions", *headers: str) -> bytes:
         """The bytes of a request with a key."""

@@ -225,6 +225,34 @@ def test_an_engine_that_never_answers_is_a_gateway_timeout(first: EngineStandIn)
         assert gateway.outstanding() == 0
 
 
+@pytest.mark.parametrize(("order", "stream"), [("die_unheard", False), ("die_in_answer", True)])
+def test_what_an_engine_did_is_logged_under_the_id_of_the_request_that_failed(
+    order: Order, stream: bool, first: EngineStandIn
+) -> None:
+    first.orders.append(order)
+    with RunningGateway([first]) as gateway:
+        with pytest.raises(openai.APIError):
+            say(gateway, stream=stream)
+        [request] = gateway.lines()
+        [failure] = gateway.logged("engine_failed")
+    assert failure["error"]
+    assert {name: failure[name] for name in ("service", "request_id", "pool", "worker_id", "port", "attempts")} == {
+        "service": "gateway",
+        "request_id": request["request_id"],
+        "pool": request["pool"],
+        "worker_id": "i-0",
+        "port": first.engine.port,
+        "attempts": 1,
+    }
+
+
+def test_a_failure_that_another_engine_made_good_is_not_logged(first: EngineStandIn, second: EngineStandIn) -> None:
+    with RunningGateway([first, second]) as gateway:
+        preferred_of(gateway, first, second).orders.extend(("die_unheard", "die_unheard"))
+        assert say(gateway) == ANSWER
+        assert gateway.logged("engine_failed") == []
+
+
 @pytest.mark.parametrize("order", ["large", "until_close"])
 def test_answers_of_every_length_come_whole(order: Order, first: EngineStandIn) -> None:
     first.orders.append(order)

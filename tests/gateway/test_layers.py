@@ -44,6 +44,26 @@ def test_a_layer_that_is_left_out_does_not_run(engine: EngineStandIn, monkeypatc
             client.chat.completions.create(**CHAT)
 
 
+def test_a_fault_of_ours_is_a_500_and_a_log_line_with_its_traceback(
+    engine: EngineStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_call: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    def with_fault(*given: Any) -> list[Layer]:
+        return [*layers(*given)[:-1], Layer("fault", fail, "for this test", ("completion",))]
+
+    monkeypatch.setattr(app, "layers", with_fault)
+    with RunningGateway([engine]) as gateway, gateway.client() as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(**CHAT)
+        [fault] = gateway.logged("fault")
+    assert (caught.value.status_code, caught.value.code) == (500, "internal_error")
+    assert fault["request_id"] == caught.value.request_id
+    assert "RuntimeError: a fault of ours" in fault["traceback"]
+    assert "in fail" in fault["traceback"]
+
+
 def test_an_unknown_place_is_told_before_the_key_is_asked_for() -> None:
     with RunningGateway() as gateway, gateway.client("nonsense") as client, pytest.raises(openai.NotFoundError):
         client.get("/nothing", cast_to=object)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 
+from llm_fleet.gateway.__main__ import log_fault
 from llm_fleet.gateway.settings import VARIABLE, GatewaySettings, parse_settings
+from llm_fleet.json_log import JsonLog
 from localcloud.cloud import LocalCloud
 
 POOL: dict[str, Any] = {
@@ -89,3 +94,18 @@ def test_everything_that_is_missing_is_named_with_the_action_that_needs_it(share
 
 def test_a_good_document_is_read_as_it_was_written() -> None:
     assert parse_settings(json.dumps(DOCUMENT)) == GatewaySettings.model_validate(DOCUMENT)
+
+
+def test_an_error_that_nobody_caught_is_a_line_of_the_log() -> None:
+    output = io.StringIO()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(partial(log_fault, JsonLog("gateway", output)))
+        loop.call_soon(partial(int, "no number"))
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    [line] = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert (line["event"], line["service"]) == ("fault", "gateway")
+    assert "ValueError: invalid literal" in line["traceback"]

@@ -31,6 +31,7 @@ def gateway_holds(door: Door) -> object:
     door.settle()
     assert door.gateway.rss_bytes() - before < MEMORY_GROWTH_BYTES
     assert "Traceback" not in door.gateway.errors.read_text()
+    assert [line for line in door.gateway.events() if line.get("event") == "fault"] == []
 
 
 def check(reply: Reply, method: str = "GET") -> None:

@@ -6,9 +6,7 @@ A call goes through its steps in order. A step returns nothing to pass it on, WA
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -174,8 +172,8 @@ class Call:
         self.answer(error.status, headers, error.body())
 
     def broke(self, error: Exception) -> None:
-        """A fault of ours: written to standard error, answered with 500."""
-        traceback.print_exception(error, file=sys.stderr)
+        """A fault of ours: logged, and answered with 500."""
+        self.connection.log.fault(error, request_id=self.request_id)
         if self._head_written:
             self.abort()
         else:

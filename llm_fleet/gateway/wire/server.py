@@ -7,9 +7,7 @@ goes on while a request is under way, because only a reader notices that its cli
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-import traceback
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +16,7 @@ import httptools
 from llm_fleet.gateway.errors import ApiError, retry_after
 from llm_fleet.gateway.wire import heads
 from llm_fleet.gateway.wire.call import Call, Step
+from llm_fleet.json_log import JsonLog
 
 READ_AHEAD_BYTES = 65_536
 """What a client may send ahead of its answers before it is read no further."""
@@ -53,9 +52,10 @@ class WireLimits:
 class Server:
     """Every connection of the gateway. `steps` are the first layers of each call."""
 
-    def __init__(self, steps: tuple[Step, ...], limits: WireLimits) -> None:
+    def __init__(self, steps: tuple[Step, ...], limits: WireLimits, log: JsonLog) -> None:
         self.steps = steps
         self.limits = limits
+        self.log = log
         self.connections: set[Connection] = set()
         self.draining = False
         self.buffered_bytes = 0
@@ -97,7 +97,7 @@ class Server:
             try:
                 each.expired(now)
             except Exception as error:  # one connection's fault must not keep the others from their time-outs
-                traceback.print_exception(error, file=sys.stderr)
+                self.log.fault(error)
                 each.cut()
 
 
@@ -133,6 +133,11 @@ class Connection(asyncio.Protocol):
         self._advancing = self._lingers = False
         self.ending = False
         self.deadline = self.stall_deadline = NEVER
+
+    @property
+    def log(self) -> JsonLog:
+        """Where faults of ours go."""
+        return self._server.log
 
     @property
     def busy(self) -> bool:
