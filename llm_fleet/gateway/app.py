@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from llm_fleet.gateway.balancing import Balancer
 from llm_fleet.gateway.completions import models_of
-from llm_fleet.gateway.exchange import ExchangeLimits, Relays
 from llm_fleet.gateway.finder import Finder
 from llm_fleet.gateway.http import Route
 from llm_fleet.gateway.key_store import KeyStore
@@ -17,12 +16,14 @@ from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.meters import Meters
 from llm_fleet.gateway.models_api import ModelsApi
 from llm_fleet.gateway.placing import Placing
+from llm_fleet.gateway.relays import ExchangeLimits, Relays
 from llm_fleet.gateway.settings import GatewaySettings
 from llm_fleet.gateway.steps import OpenAnswer
 from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
 from llm_fleet.gateway.wire.engines import Engines
-from llm_fleet.gateway.wire.server import Server, WireLimits
+from llm_fleet.gateway.wire.limits import WireLimits
+from llm_fleet.gateway.wire.server import Server
 from llm_fleet.json_log import JsonLog
 
 

@@ -12,10 +12,10 @@ from typing import Literal
 
 from llm_fleet.gateway.call_meter import Meter
 from llm_fleet.gateway.completions import Model
-from llm_fleet.gateway.exchange import Relays
 from llm_fleet.gateway.key_store import KeyStore
 from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.meters import Meters
+from llm_fleet.gateway.relays import Relays
 from llm_fleet.gateway.steps import (
     BodyLimit,
     EndpointStart,
@@ -28,7 +28,7 @@ from llm_fleet.gateway.steps import (
     whole_body,
 )
 from llm_fleet.gateway.wire.call import Step
-from llm_fleet.gateway.wire.server import WireLimits
+from llm_fleet.gateway.wire.limits import WireLimits
 
 Kind = Literal["open", "endpoint", "completion"]
 """Of a place: answered to anyone; a coroutine for whoever has a key; passed to an engine."""
@@ -60,7 +60,7 @@ class Services:
 
 def layers(services: Services, find: Step) -> list[Layer]:
     """The layers in order, after those of the connection itself (limits of connections, heads, pipelined requests and
-    slow senders: WireLimits, kept by wire/server.py before there is a call). `find` sends a call on to its place.
+    slow senders: WireLimits, kept by wire/connection.py before there is a call). `find` sends a call on to its place.
     """
     meter, key = Meter(services.meters, services.limits), Keyed(services.keys)
     sized, limited = BodyLimit(), RateLimit(services.limits)

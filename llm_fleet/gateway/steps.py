@@ -16,16 +16,17 @@ from typing import cast
 from llm_fleet.gateway import completions
 from llm_fleet.gateway.completions import Endpoint, Model
 from llm_fleet.gateway.errors import ApiError, retry_after
-from llm_fleet.gateway.exchange import Exchange, Relays
+from llm_fleet.gateway.exchange import Exchange
 from llm_fleet.gateway.http import Route
 from llm_fleet.gateway.key_store import KeyStore
 from llm_fleet.gateway.keys import ApiKey
 from llm_fleet.gateway.limits import Limits
+from llm_fleet.gateway.relays import Relays
 from llm_fleet.gateway.wire import heads
 from llm_fleet.gateway.wire.call import WAIT, Call
 from llm_fleet.gateway.wire.endpoint import EndpointCall
+from llm_fleet.gateway.wire.limits import WireLimits, body_too_large
 from llm_fleet.gateway.wire.paths import Place
-from llm_fleet.gateway.wire.server import WireLimits, body_too_large
 from llm_fleet.routing import NoRoute
 
 

@@ -22,16 +22,16 @@ import uvloop
 from llm_fleet.cloudwatch import Publisher
 from llm_fleet.gateway.app import Gateway, Parts
 from llm_fleet.gateway.balancing import Balancer
-from llm_fleet.gateway.exchange import ExchangeLimits
 from llm_fleet.gateway.http import Route
 from llm_fleet.gateway.key_store import KeyStore
 from llm_fleet.gateway.keys import new_key
 from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.meters import Meters
+from llm_fleet.gateway.relays import ExchangeLimits
 from llm_fleet.gateway.settings import GatewaySettings
 from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
-from llm_fleet.gateway.wire.server import WireLimits
+from llm_fleet.gateway.wire.limits import WireLimits
 from llm_fleet.json_log import JsonLog
 from llm_fleet.registry import Engine, WorkerEntry
 from tests.gateway.engine_stand_in import EngineStandIn, wait_until

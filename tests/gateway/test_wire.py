@@ -14,7 +14,7 @@ import pytest
 from llm_fleet.gateway.errors import ApiError
 from llm_fleet.gateway.http import Endpoint, Request, Response, Route
 from llm_fleet.gateway.wire.endpoint import HELD_BYTES
-from llm_fleet.gateway.wire.server import WireLimits
+from llm_fleet.gateway.wire.limits import WireLimits
 from tests.gateway.engine_stand_in import EngineStandIn, wait_until
 from tests.gateway.running_gateway import CHAT, FAST, RunningGateway
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from llm_fleet.gateway.completions import Wanted
     from llm_fleet.gateway.exchange import Exchange
     from llm_fleet.gateway.keys import ApiKey
+    from llm_fleet.gateway.wire.connection import Connection
     from llm_fleet.gateway.wire.paths import Place
-    from llm_fleet.gateway.wire.server import Connection
 
 WAIT = object()
 """A step's word that it keeps the call."""

@@ -12,7 +12,7 @@ from llm_fleet.gateway.http import BodyTooLargeError, ClientGoneError, Request, 
 from llm_fleet.gateway.keys import ApiKey
 from llm_fleet.gateway.wire import heads
 from llm_fleet.gateway.wire.call import Call
-from llm_fleet.gateway.wire.server import body_too_large, shutting_down
+from llm_fleet.gateway.wire.limits import body_too_large, shutting_down
 
 HELD_BYTES = 262_144
 """Of a body that the endpoint has not read yet; then its sender has to wait."""
