@@ -53,7 +53,8 @@ class GatewaySettings(Construct):
         stack = Stack.of(self)
         self.pattern = props.pattern
         """The pattern's name, which the tasks' metrics carry."""
-        document = _document(props, stack.region).model_dump(mode="json")
+        # Without its times: the image has their defaults.
+        document = _document(props, stack.region).model_dump(mode="json", exclude={"exchange"})
         self.parameter = ssm.StringParameter(
             self,
             "Resource",

@@ -16,7 +16,7 @@ from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.meters import Meters
 from llm_fleet.gateway.models_api import ModelsApi
 from llm_fleet.gateway.placing import Placing
-from llm_fleet.gateway.relays import ExchangeLimits, Relays
+from llm_fleet.gateway.relays import Relays
 from llm_fleet.gateway.settings import GatewaySettings
 from llm_fleet.gateway.steps import OpenAnswer
 from llm_fleet.gateway.waiting_room import WaitingRoom
@@ -49,7 +49,6 @@ class Gateway:
         settings: GatewaySettings,
         parts: Parts,
         wire: WireLimits | None = None,
-        exchange: ExchangeLimits | None = None,
     ) -> None:
         wire = wire or WireLimits()
         models = models_of(settings.pools.values())
@@ -60,7 +59,7 @@ class Gateway:
             for name, usd in ((name, pool.usd_per_million_output_tokens) for name, pool in settings.pools.items())
         }
         placing = Placing(settings, parts.balancer, parts.room, parts.waker)
-        relays = Relays(placing, self._engines, exchange or ExchangeLimits(), prices, parts.log)
+        relays = Relays(placing, self._engines, settings.exchange, prices, parts.log)
         finder = Finder()
         self.layers = layers(Services(parts.keys, parts.limits, parts.meters, relays, models, wire), finder.find)
         routes = [*ModelsApi(models, int(time.time())).routes(), *parts.routes]

@@ -1,4 +1,4 @@
-"""What every exchange works with, and how long it may take."""
+"""What every exchange works with."""
 
 from __future__ import annotations
 
@@ -6,24 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llm_fleet.gateway.placing import Placing
+from llm_fleet.gateway.settings import ExchangeLimits
 from llm_fleet.gateway.wire.engines import Engines
 from llm_fleet.json_log import JsonLog
-
-
-@dataclass(frozen=True)
-class ExchangeLimits:
-    """Time-outs of an exchange, in seconds."""
-
-    wait_s: float = 30.0
-    """For a place, while the pool's engines are all taken."""
-    flex_wait_s: float = 600.0
-    """For a place, by requests that asked to be served when it suits; also while an empty pool is woken."""
-    head_s: float = 600.0
-    """To the first byte of an answer: a long completion that is not streamed takes all that time."""
-    silence_s: float = 120.0
-    """Between two pieces of an answer."""
-    comment_s: float = 15.0
-    """Between signs of life in a stream that is silent."""
 
 
 @dataclass(frozen=True)

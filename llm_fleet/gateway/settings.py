@@ -14,6 +14,7 @@ VARIABLE = "LLM_FLEET_SETTINGS"
 """Environment variable that holds the document."""
 
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class Part(BaseModel):
@@ -39,6 +40,22 @@ class PoolSettings(Part):
     usd_per_million_output_tokens: float | None
 
 
+class ExchangeLimits(Part):
+    """How long a request may take to an engine and back, in seconds. The stack leaves all of it at the defaults."""
+
+    wait_s: Seconds = Field(default=30, description="for a place, while the pool's engines are all taken")
+    flex_wait_s: Seconds = Field(
+        default=600,
+        description="for a place, by requests that asked to be served when it suits; also while an empty pool is woken",
+    )
+    head_s: Seconds = Field(
+        default=600,
+        description="to the first byte of an answer: a long completion that is not streamed takes all that time",
+    )
+    silence_s: Seconds = Field(default=120, description="between two pieces of an answer")
+    comment_s: Seconds = Field(default=15, description="between signs of life in a stream that is silent")
+
+
 class GatewaySettings(Part):
     """The whole document."""
 
@@ -53,6 +70,7 @@ class GatewaySettings(Part):
     batch_results_bucket: str
     routes: dict[str, str] = Field(description="role asked for -> pool that takes it")
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1)]
+    exchange: ExchangeLimits = ExchangeLimits()
 
     def chains(self) -> dict[str, tuple[str, ...]]:
         """For each role, the pools that take over when its own cannot, in order."""

@@ -27,8 +27,7 @@ from llm_fleet.gateway.key_store import KeyStore
 from llm_fleet.gateway.keys import new_key
 from llm_fleet.gateway.limits import Limits
 from llm_fleet.gateway.meters import Meters
-from llm_fleet.gateway.relays import ExchangeLimits
-from llm_fleet.gateway.settings import GatewaySettings
+from llm_fleet.gateway.settings import ExchangeLimits, GatewaySettings
 from llm_fleet.gateway.waiting_room import WaitingRoom
 from llm_fleet.gateway.waking import Waker
 from llm_fleet.gateway.wire.limits import WireLimits
@@ -124,12 +123,14 @@ class RunningGateway:
         slots: int = 64,
     ) -> None:
         self.settings = given or settings()
+        if exchange is not None:
+            self.settings = self.settings.model_copy(update={"exchange": exchange})
         self.table = KeyTable()
         self.key = self.table.add("test")
         self.log = io.BytesIO()
         self._engines = [each.engine if isinstance(each, EngineStandIn) else each for each in engines]
         self._engines = [Engine(each.host, each.port, slots) for each in self._engines]
-        self._wire, self._exchange, self._routes = wire, exchange, routes
+        self._wire, self._routes = wire, routes
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.port = 0
@@ -160,7 +161,7 @@ class RunningGateway:
         waker = Waker(no_aws, given.pools, log)  # pyright: ignore[reportArgumentType]
         self.meters = Meters(given.pools, self.balancer, self.room, publisher, log, self.log)
         parts = Parts(self.keys, Limits(), self.balancer, self.room, waker, self.meters, log, self._routes)
-        self.gateway = Gateway(given, parts, self._wire, self._exchange)
+        self.gateway = Gateway(given, parts, self._wire)
         self._learn(next(iter(given.pools)), self._engines)
         self.port = await self.gateway.listen("127.0.0.1", 0)
 

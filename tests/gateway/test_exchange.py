@@ -12,7 +12,7 @@ import openai
 import orjson
 import pytest
 
-from llm_fleet.gateway.relays import ExchangeLimits
+from llm_fleet.gateway.settings import ExchangeLimits
 from tests.gateway.engine_stand_in import WORDS, EngineStandIn, Order, wait_until
 from tests.gateway.running_gateway import CHAT, FAST, RunningGateway, settings
 

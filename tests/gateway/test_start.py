@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from llm_fleet.errors import InputError
 from llm_fleet.gateway.__main__ import log_fault
-from llm_fleet.gateway.settings import VARIABLE, GatewaySettings, parse_settings
+from llm_fleet.gateway.settings import VARIABLE, ExchangeLimits, GatewaySettings, parse_settings
 from llm_fleet.json_log import JsonLog
 from localcloud.cloud import LocalCloud
 
@@ -109,3 +110,11 @@ def test_an_error_that_nobody_caught_is_a_line_of_the_log() -> None:
     [line] = [json.loads(line) for line in output.getvalue().splitlines()]
     assert (line["event"], line["service"]) == ("fault", "gateway")
     assert "ValueError: invalid literal" in line["traceback"]
+
+
+def test_times_towards_engines_are_the_defaults_where_the_document_names_none() -> None:
+    assert parse_settings(json.dumps(DOCUMENT)).exchange == ExchangeLimits()
+    named = parse_settings(json.dumps(DOCUMENT | {"exchange": {"head_s": 5}})).exchange
+    assert (named.head_s, named.silence_s) == (5, ExchangeLimits().silence_s)
+    with pytest.raises(InputError, match="exchange.head_s"):
+        parse_settings(json.dumps(DOCUMENT | {"exchange": {"head_s": 0}}))

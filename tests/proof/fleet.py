@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,9 @@ class Queue:
 
 
 class Fleet:
-    """Everything of one test. `endpoint_url` is where the services find AWS: a fault proxy, or the cloud itself."""
+    """Everything of one test. `endpoint_url` is where the services find AWS: a fault proxy, or the cloud itself;
+    `exchange` are the gateway's time-outs towards engines where they are not the defaults.
+    """
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Fleet:
         endpoint_url: str = "",
         engine_delay_s: float = 0.0,
         probe_after_s: float = 600,
+        exchange: Mapping[str, float] | None = None,
     ) -> None:
         self.cloud = cloud
         self.folder = folder
@@ -76,6 +79,7 @@ class Fleet:
         }
         self.name = f"proof{next(_numbers)}"
         self._engine_delay_s = engine_delay_s
+        self._exchange = dict(exchange or {})
         self._worker_times = {**WORKER_TIMES, "probe_after_s": probe_after_s}
         self.sqs: Any = self._client("sqs")
         self.s3: Any = self._client("s3")
@@ -135,6 +139,7 @@ class Fleet:
             "batch_files_bucket": self.files_bucket,
             "batch_results_bucket": self.results_bucket,
             "routes": {pool: pool for pool in self.queues},
+            "exchange": self._exchange,
             "pools": {
                 pool: {
                     "queue_url": queue.url,
