@@ -116,5 +116,5 @@ def test_times_towards_engines_are_the_defaults_where_the_document_names_none() 
     assert parse_settings(json.dumps(DOCUMENT)).exchange == ExchangeLimits()
     named = parse_settings(json.dumps(DOCUMENT | {"exchange": {"head_s": 5}})).exchange
     assert (named.head_s, named.silence_s) == (5, ExchangeLimits().silence_s)
-    with pytest.raises(InputError, match="exchange.head_s"):
+    with pytest.raises(InputError, match=r"exchange\.head_s"):
         parse_settings(json.dumps(DOCUMENT | {"exchange": {"head_s": 0}}))
