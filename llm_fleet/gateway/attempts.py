@@ -130,6 +130,7 @@ class Attempts(ABC):
             limits.flex_wait_s if flexible else limits.wait_s,
             self._leased,
             self._gave_up,
+            self._tried,
         )
         if self._ticket is None:
             raise self._room_refusal(f"As many requests wait for the pool {self.pool} as may.")
@@ -251,6 +252,8 @@ class Attempts(ABC):
                 lease = placing.balancer.take(route.pool, wanted.tokens, wanted.affinity, self._tried)
                 if lease is not None:
                     self._use(route)
+            if lease is None and state == "ready" and placing.balancer.has_others(self.pool, self._tried):
+                state = "saturated"  # what is free is the engine that failed: the others are only full
             if lease is None and state != "ready":
                 self._wait(state)
                 return True

@@ -192,6 +192,13 @@ class Balancer:
         chosen = preferred or least
         return None if chosen is None else self._lease(known, chosen, tokens, probe=False)
 
+    def has_others(self, pool: str, than: Collection[Engine]) -> bool:
+        """Whether other engines than these serve the pool and are trusted, with a place at present or without."""
+        known = self._pools.get(pool)
+        return known is not None and any(
+            place.engine not in than and not place.breaker.is_open for place in known.serving
+        )
+
     def outstanding(self, pool: str) -> int:
         """Requests of the pool that have a lease."""
         known = self._pools.get(pool)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from llm_fleet.gateway.balancing import Balancer, Lease
+from llm_fleet.registry import Engine
 from llm_fleet.routing import Priority
 
 LEAST_ROOM = 64
@@ -33,7 +34,7 @@ LONGEST_RETRY_S = 60.0
 class Ticket:
     """A request that waits."""
 
-    __slots__ = ("affinity", "entered_at", "gives_up_at", "line", "on_give_up", "on_lease", "tokens")
+    __slots__ = ("affinity", "avoid", "entered_at", "gives_up_at", "line", "on_give_up", "on_lease", "tokens")
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Ticket:
         wait_s: float,
         on_lease: Callable[[Lease], None],
         on_give_up: Callable[[], None],
+        avoid: Collection[Engine],
     ) -> None:
+        self.avoid = avoid
         self.tokens = tokens
         self.affinity = affinity
         self.entered_at = time.monotonic()
@@ -81,12 +84,6 @@ class _Queue:
     def __len__(self) -> int:
         return len(self.realtime) + len(self.default) + len(self.batch)
 
-    def first(self) -> Ticket | None:
-        for line in self.lines:
-            for ticket in line:
-                return ticket
-        return None
-
 
 class WaitingRoom:
     """Of one gateway task. Everything runs on the event loop's thread."""
@@ -106,15 +103,17 @@ class WaitingRoom:
         wait_s: float,
         on_lease: Callable[[Lease], None],
         on_give_up: Callable[[], None],
+        avoid: Collection[Engine] = (),
     ) -> Ticket | None:
-        """Wait for a place; None: the room is full. Then exactly one follows, from the event loop: `on_lease` with a
-        lease that is the caller's to end, `on_give_up` after `wait_s` seconds, or the caller's `cancel`.
+        """Wait for a place, at none of the engines in `avoid`; None: the room is full. Then exactly one follows, from
+        the event loop: `on_lease` with a lease that is the caller's to end, `on_give_up` after `wait_s` seconds, or the
+        caller's `cancel`.
         """
         queue = self._queues.setdefault(pool, _Queue())
         room = max(LEAST_ROOM, ROOM_PER_PLACE * self._balancer.places(pool))
         if len(queue) >= (room * BATCH_SHARE if priority == "batch" else room):
             return None
-        ticket = Ticket(tokens, affinity, wait_s, on_lease, on_give_up)
+        ticket = Ticket(tokens, affinity, wait_s, on_lease, on_give_up, avoid)
         _stand(ticket, getattr(queue, priority))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
@@ -138,10 +137,8 @@ class WaitingRoom:
             return
         queue.dispatching = True  # a callback may end a lease at once, which calls back to here
         try:
-            while (ticket := queue.first()) is not None:
-                lease = self._balancer.take(pool, ticket.tokens, ticket.affinity)
-                if lease is None:
-                    break
+            while (served := self._next(pool, queue)) is not None:
+                ticket, lease = served
                 ticket.leave()
                 _note_pace(queue)
                 try:
@@ -149,10 +146,21 @@ class WaitingRoom:
                 except BaseException:
                     lease.done("left")
                     raise
-            else:
+            if not queue:
                 queue.freed_at = None  # an empty room says nothing about the pace
         finally:
             queue.dispatching = False
+
+    def _next(self, pool: str, queue: _Queue) -> tuple[Ticket, Lease] | None:
+        """The first for whom there is a place. Who avoids an engine lets others pass that do not."""
+        for line in queue.lines:
+            for ticket in line:
+                lease = self._balancer.take(pool, ticket.tokens, ticket.affinity, ticket.avoid)
+                if lease is not None:
+                    return ticket, lease
+                if not ticket.avoid:
+                    return None
+        return None
 
     def _sweep(self) -> None:
         self._timer = None

@@ -177,6 +177,10 @@ class RunningGateway:
         self._loop.call_soon_threadsafe(self._learn, pool, engines)
         self.run(asyncio.sleep(0))
 
+    def call_soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call it on the gateway's loop."""
+        self._loop.call_soon_threadsafe(call, *arguments)
+
     def run(self, work: Any) -> Any:
         """Run a coroutine on the gateway's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)

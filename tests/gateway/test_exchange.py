@@ -12,9 +12,10 @@ import openai
 import orjson
 import pytest
 
+from llm_fleet.gateway.balancing import Lease
 from llm_fleet.gateway.settings import ExchangeLimits
 from tests.gateway.engine_stand_in import WORDS, EngineStandIn, Order, wait_until
-from tests.gateway.running_gateway import CHAT, FAST, RunningGateway, settings
+from tests.gateway.running_gateway import CHAT, FAST, POOL, RunningGateway, settings
 
 ANSWER = "".join(WORDS)
 
@@ -195,6 +196,32 @@ def test_a_flex_request_waits_for_an_empty_pool_to_wake(first: EngineStandIn) ->
         gateway.serve("cost_efficient", first.engine)
         thread.join(10)
     assert said == [ANSWER]
+
+
+def test_a_request_whose_engine_failed_waits_for_another_that_is_full(
+    first: EngineStandIn, second: EngineStandIn
+) -> None:
+    """The failed engine has a place again, and its breaker is not open yet."""
+    first.orders.extend(("die_unheard", "die_unheard"))
+    with RunningGateway([first, second], slots=1) as gateway:
+        engines = [reading.engine for reading in gateway.balancer.readings(POOL)]
+        [at_first] = [engine for engine in engines if engine.port == first.engine.port]
+
+        async def fill_second() -> list[Lease | None]:
+            return [gateway.balancer.take(POOL, 1, None, avoid=(at_first,)) for _ in range(2)]
+
+        held = gateway.run(fill_second())
+        assert all(held)
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(say(gateway)))
+        asking.start()
+        wait_until(lambda: gateway.room.waiting(POOL) == 1, "it waits")
+        assert len(first.requests) == 1
+        for lease in held:
+            gateway.call_soon(lease.done, "answered")
+        asking.join(20)
+        assert answers == [ANSWER]
+        assert [(line["attempts"], line["status"]) for line in gateway.lines()] == [(2, 200)]
 
 
 def test_a_silent_stream_shows_signs_of_life(first: EngineStandIn) -> None:

@@ -362,3 +362,25 @@ def test_everyone_is_served_or_gives_up_or_cancels_exactly_once_and_no_lease_is_
         assert guests.balancer.outstanding(POOL) == len(guests.held)
 
     with_guests(scenario)
+
+
+def test_who_avoids_the_only_engine_with_a_place_lets_others_pass_and_is_served_elsewhere() -> None:
+    async def scenario(guests: Guests) -> None:
+        failed = worker(1).engines[0]
+        served: list[str] = []
+
+        def enter(name: str, avoid: tuple[Engine, ...]) -> None:
+            def on_lease(lease: Lease) -> None:
+                served.append(f"{name} at {lease.engine.host}")
+
+            guests.room.enter(POOL, 1, None, "default", 60, on_lease, lambda: None, avoid)
+
+        enter("a", (failed,))
+        enter("b", ())
+        guests.end_one()
+        assert served == ["b at 10.0.0.1"]
+        other = WorkerEntry(POOL, "i-2", "serving", (Engine("10.0.0.2", 8000, 1),), "g6.xlarge", 1, 0, 0, 0, 0.0)
+        guests.balancer.learn(POOL, [worker(1), other], 1)
+        assert served == ["b at 10.0.0.1", "a at 10.0.0.2"]
+
+    with_guests(scenario)
