@@ -34,6 +34,8 @@ GROUP_POWER = 0.3
 """A sweep's rows are weighed by its size to the power of minus this: a large one counts more than a small one, but its
 rows are no independent witnesses."""
 DIFFERENCE = 1e-4
+LONGEST_STEP = 0.3
+"""Of an entry in one round: longer ones end in a worse minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _cost(errors: Floats, weights: Floats, offset: Floats) -> float:
 
 
 def fit(
-    batch: Batch, compared: Residuals, start: Floats | None = None, rounds: int = 40, tolerance: float = 2e-5
+    batch: Batch, compared: Residuals, start: Floats | None = None, rounds: int = 80, tolerance: float = 2e-5
 ) -> Fitted:
     """The coefficients that fit best. Deterministic: same points, same result."""
     where = parameters()
@@ -178,7 +180,7 @@ def fit(
         before = cost
         for _ in range(8):
             move = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
-            candidate = vector + np.clip(move, -1.0, 1.0)
+            candidate = vector + np.clip(move, -LONGEST_STEP, LONGEST_STEP)
             coefficients = where.coefficients(candidate)
             tried = {term.name: coefficients.inner(term, batch.levels) for term in TERMS}
             found = _errors(batch, {term.name: term.physical(tried[term.name]) for term in TERMS}, compared)
