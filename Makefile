@@ -29,7 +29,7 @@ lint: setup ## Check format, lint and types
 	@pyright
 	@pyright --project localcloud/emulator
 
-calibrate: setup ## Fit the sizing model to configs/benchmarks/points.csv and write configs/catalog/calibration.yaml
+calibrate: setup ## Fit the sizing model to configs/benchmarks/points.csv and write configs/catalog/efficiency.yaml
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m llm_fleet.calibration
 
 soak: setup ## Run the long proofs: a million requests, memory and latency watched

@@ -1,4 +1,4 @@
-"""`make calibrate`: fits configs/benchmarks/points.csv and writes configs/catalog/calibration.yaml."""
+"""`make calibrate`: fits configs/benchmarks/points.csv and writes configs/catalog/efficiency.yaml."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from llm_fleet.calibration.setups import Batch
 from llm_fleet.sizing.case import levels
 from llm_fleet.sizing.coefficients import TERMS, Coefficients, Floats, Integers, Levels
 
-NOISE = 0.1
+NOISE = 0.15
 """Spread of a good measurement around a good model, as a logarithm; where the loss turns from square to linear."""
 TTFT_WEIGHT = 0.5
 """Time to first token is noisier and its statistic often unstated."""
@@ -30,9 +30,9 @@ OTHER_WEIGHT = 0.5
 """Of engines and modes outside the served ones: they inform shared physics, and no more."""
 BELIEF = 0.2
 """What the spreads of the terms are multiplied by: held-out sources and models are predicted best near it."""
-GROUP_POWER = 0.3
-"""A sweep's rows are weighed by its size to the power of minus this: a large one counts more than a small one, but its
-rows are no independent witnesses."""
+GROUP_POWER = 0.5
+"""A row weighs as its sweep's size to the power of minus this: a large sweep counts more than a small one, but its rows
+are no independent witnesses."""
 DIFFERENCE = 1e-4
 LONGEST_STEP = 0.3
 """Of an entry in one round: longer ones end in a worse minimum."""

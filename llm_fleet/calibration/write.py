@@ -1,4 +1,4 @@
-"""Writes what was fitted as configs/catalog/calibration.yaml: every coefficient with its interval and points."""
+"""Writes what was fitted as configs/catalog/efficiency.yaml: every coefficient with its interval and points."""
 
 from __future__ import annotations
 

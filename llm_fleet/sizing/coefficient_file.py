@@ -1,4 +1,4 @@
-"""configs/catalog/calibration.yaml as typed values: the coefficients, the spread of errors, and the recorded errors."""
+"""configs/catalog/efficiency.yaml as typed values: the coefficients, the spread of errors, and the recorded errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_fleet.sizing.coefficients import TERMS, Coefficients, Floats
 from llm_fleet.sizing.evidence import Counts
 from llm_fleet.sizing.interval import Widths
 
-PATH = CONFIGS / "catalog" / "calibration.yaml"
+PATH = CONFIGS / "catalog" / "efficiency.yaml"
 TYPICAL = "typical"
 
 

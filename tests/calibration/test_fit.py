@@ -62,7 +62,7 @@ def test_every_coefficient_stays_in_its_physical_range():
 
 
 def test_a_coefficient_outside_its_range_is_refused(tmp_path: Path):
-    broken = tmp_path / "calibration.yaml"
+    broken = tmp_path / "efficiency.yaml"
     text = PATH.read_text()
     start = text.index("  weights_share:")
     place = text.index("value: ", start) + len("value: ")
