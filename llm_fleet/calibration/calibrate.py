@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llm_fleet.calibration.crossval import held_out
 from llm_fleet.calibration.estimate import scored_rows
-from llm_fleet.calibration.fit import Fitted, Residuals, fit, predicted, residuals_of
+from llm_fleet.calibration.fit import LOW_LOAD, Fitted, Residuals, fit, predicted, residuals_of
 from llm_fleet.calibration.points import Point, read_points
 from llm_fleet.calibration.predict import Prediction, predict
 from llm_fleet.calibration.score import as_text, table
@@ -85,6 +85,7 @@ def calibrate(points: Path = POINTS, out: Path = PATH) -> str:
     evidence = count_evidence(state.batch.row_setups())
     timed = state.compared.kinds == TTFT
     widths = _widths(state, held, evidence, ~timed)
+    timed &= np.array([(state.point(i).concurrency or 1.0) <= LOW_LOAD for i in range(len(timed))])
     ttft_widths = _widths(state, held, evidence, timed)
     recorded = {
         **_recorded("in_sample", state, state.errors(inside)),
@@ -118,7 +119,7 @@ def _recorded(name: str, state: Calibrating, errors: Floats) -> dict[str, float]
         "gpu": lambda p, neuron, ttft: not ttft and not neuron and served(p),
         "neuron": lambda p, neuron, ttft: not ttft and neuron and p.mode in ONE_LOAD,
         "offline": lambda p, neuron, ttft: not ttft and p.mode == "offline_throughput",
-        "ttft_low_load": lambda p, neuron, ttft: ttft and not neuron and served(p) and (p.concurrency or 1) <= 4,
+        "ttft_low_load": lambda p, neuron, ttft: ttft and not neuron and served(p) and (p.concurrency or 1) <= LOW_LOAD,
     }
     found: dict[str, float] = {}
     rows = range(len(errors))

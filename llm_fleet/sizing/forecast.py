@@ -67,7 +67,7 @@ class Forecast:
     width: float
     """Factor of rates and times per token: low is value / width, high is value x width."""
     ttft_width: float
-    """The same of the time to first token, which depends more on how requests come."""
+    """The same of the time to first token at up to 4 requests; under load it also depends on how requests come."""
     room: float
     """Requests whose caches fit at once on the whole instance."""
     evidence_points: int

@@ -34,7 +34,7 @@ def test_the_committed_coefficients_give_the_recorded_errors():
 
 
 def test_a_fit_moves_towards_what_made_the_data():
-    every = [point for point in read_points(POINTS).points if point and point.source_id == "splitwise-sim"]
+    every = [point for point in read_points(POINTS).points if point and point.source_id == "argonne-llm-inference-bench"]
     batch, _ = batch_of(every, Resolver())
     known = calibration().coefficients.rates(batch.levels)
     made = predict(batch, {**known, "layer_us": known["layer_us"] * 1.5})
@@ -44,7 +44,7 @@ def test_a_fit_moves_towards_what_made_the_data():
     ]
     batch, _ = batch_of(points, Resolver())
     compared = residuals_of(batch, points)
-    found = fit(batch, compared, rounds=6)
+    found = fit(batch, compared)
     after = predict(batch, found.coefficients.rates(batch.levels))
     assert np.median(np.abs(after.tpot_ms / made.tpot_ms - 1)) < 0.05
 
