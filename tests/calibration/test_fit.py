@@ -34,7 +34,8 @@ def test_the_committed_coefficients_give_the_recorded_errors():
 
 
 def test_a_fit_moves_towards_what_made_the_data():
-    every = [point for point in read_points(POINTS).points if point and point.source_id == "argonne-llm-inference-bench"]
+    source = "argonne-llm-inference-bench"
+    every = [point for point in read_points(POINTS).points if point and point.source_id == source]
     batch, _ = batch_of(every, Resolver())
     known = calibration().coefficients.rates(batch.levels)
     made = predict(batch, {**known, "layer_us": known["layer_us"] * 1.5})
