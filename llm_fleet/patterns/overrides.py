@@ -9,14 +9,12 @@ from typing import cast
 
 from llm_fleet.errors import InputError, Problem, nearest_of, unknown_choice
 from llm_fleet.models.card import PRECISIONS
-from llm_fleet.patterns.words import IMAGE_PATTERN, PURCHASE_KINDS, PurchaseKind
+from llm_fleet.patterns.words import IMAGE_PATTERN, KV_PRECISIONS, PURCHASE_KINDS, SIZINGS, PurchaseKind
 
 OVERRIDE_KEYS = (
     *("model", "precision", "kv_precision", "sizing", "region", "instance_families", "max_instances", "purchase"),
     "image",
 )
-KV_PRECISIONS = ("auto", "fp8")
-SIZINGS = ("cautious", "bold")
 MAX_INSTANCES = 1000
 
 

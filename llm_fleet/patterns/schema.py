@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llm_fleet.errors import nearest_of
-from llm_fleet.patterns.words import IMAGE_BUILD, IMAGE_PATTERN, ROLES, Role, Usage
+from llm_fleet.patterns.words import IMAGE_BUILD, IMAGE_PATTERN, ROLES, KvPrecision, Role, Sizing, Usage
 
 MAX_UNITS_OF_WORK = 1_000_000_000
 
@@ -137,7 +137,7 @@ class Pool(Part):
     model: ModelName | None = Field(default=None, description="overrides the pattern's model")
     precision: str | None = Field(default=None, description="overrides the pattern's precision")
     max_model_len_tokens: Tokens = 4096
-    kv_precision: Literal["auto", "fp8"] = Field(
+    kv_precision: KvPrecision = Field(
         default="auto", description="of the cache: auto is 16 bit; fp8 takes half the memory, on GPUs that have it"
     )
     workload: Workload
@@ -223,7 +223,7 @@ class Pattern(Part):
     region: str
     model: ModelName
     precision: str
-    sizing: Literal["cautious", "bold"] = Field(
+    sizing: Sizing = Field(
         default="cautious",
         description="cautious: capacity by the low end of each prediction's interval; bold: by the typical prediction",
     )

@@ -9,7 +9,8 @@ from llm_fleet.planning.cost import Start, boots_usd_per_month, start_of
 from llm_fleet.planning.plan import Boot, Choice, Compiled, Evidence, MeasuredClass, Memory, Split
 from llm_fleet.sizing import boot
 from llm_fleet.sizing.forecast import evidence_of
-from llm_fleet.sizing.memory import DeviceMemory, largest_context_tokens, sequences_that_fit
+from llm_fleet.sizing.layout import DeviceMemory
+from llm_fleet.sizing.memory import largest_context_tokens, sequences_that_fit
 from llm_fleet.sizing.neuron_buckets import cache_waste, prompt_waste
 from llm_fleet.sizing.serving import ServingPlan, slots_within_marks
 
@@ -89,7 +90,7 @@ def _boot(entry: Ranked, start: Start) -> Boot:
         later_stages_s={name.removesuffix("_s"): round(s, 1) for name, s in start.later.stages.by_name().items() if s},
         first_usd=round(boot.usd(start.first.total_s, price), 4),
         later_usd=round(boot.usd(start.later.total_s, price), 4),
-        usd_per_month=round(boots_usd_per_month(request, entry.serving, entry.price, start.later), 2),
+        usd_per_month=round(boots_usd_per_month(request, entry.hardware, entry.serving, entry.price), 2),
     )
 
 

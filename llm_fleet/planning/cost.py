@@ -60,7 +60,7 @@ def mean_usd_per_hour(
     )
 
 
-def boots_usd_per_month(request: PoolRequest, serving: ServingPlan, price: Price, later: Boot) -> float:
+def boots_usd_per_month(request: PoolRequest, hardware: Hardware, serving: ServingPlan, price: Price) -> float:
     """What the boots of a schedule cost: each working day the instances of the busy hours start anew, and are paid from
     their launch on. A steady pool has none that can be foreseen.
     """
@@ -72,10 +72,11 @@ def boots_usd_per_month(request: PoolRequest, serving: ServingPlan, price: Price
         usd_per_hour(request.mix, instances_for(request, serving, rate), base, price) for _, rate in profile[:2]
     )
     days = DAYS_PER_MONTH * (5 / 7 if request.pool.usage.weekdays_only else 1)
-    return days * later.total_s / 3600 * max(0.0, busy - quiet)
+    later_s = start_of(hardware, serving).later.total_s
+    return days * later_s / 3600 * max(0.0, busy - quiet)
 
 
 def usd_per_month(request: PoolRequest, hardware: Hardware, serving: ServingPlan, price: Price) -> float:
     """The month at expected load, with its boots."""
     running = HOURS_PER_MONTH * mean_usd_per_hour(request, serving, price, request.rates.profile)
-    return running + boots_usd_per_month(request, serving, price, start_of(hardware, serving).later)
+    return running + boots_usd_per_month(request, hardware, serving, price)

@@ -264,18 +264,6 @@ def peak_served(candidate: Candidate) -> Reason | None:
     return reason("max_instances", needed, allowed, "instances", text)
 
 
-FACTS: tuple[Criterion, ...] = (
-    still_offered,
-    family_allowed,
-    architecture_allowed,
-    region_offers,
-    price_known,
-    engine_exists,
-    precision_supported,
-    cache_precision_supported,
-    figures_known,
-)
-"""What is known before anything is forecast."""
 FORECASTABLE: tuple[Criterion, ...] = (
     engine_exists,
     precision_supported,
@@ -283,6 +271,15 @@ FORECASTABLE: tuple[Criterion, ...] = (
     figures_known,
 )
 """Without these there is nothing to forecast."""
+FACTS: tuple[Criterion, ...] = (
+    still_offered,
+    family_allowed,
+    architecture_allowed,
+    region_offers,
+    price_known,
+    *FORECASTABLE,
+)
+"""What is known before anything is forecast."""
 CRITERIA: tuple[Criterion, ...] = (
     *FACTS,
     heads_divide,

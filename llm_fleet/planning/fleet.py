@@ -14,7 +14,7 @@ from llm_fleet.patterns.load import LoadedPattern
 from llm_fleet.patterns.words import ROLES, Role
 from llm_fleet.planning import cautions, choosing
 from llm_fleet.planning.choice import as_choice
-from llm_fleet.planning.cost import HOURS_PER_MONTH, boots_usd_per_month, instances_for, mean_usd_per_hour, start_of
+from llm_fleet.planning.cost import HOURS_PER_MONTH, boots_usd_per_month, instances_for, mean_usd_per_hour
 from llm_fleet.planning.criteria import Assessment, assess
 from llm_fleet.planning.existing_vpc import existing_vpc_problems
 from llm_fleet.planning.guide_choice import article_type, guide_choice
@@ -222,8 +222,7 @@ def _pool_cost(request: PoolRequest, best: choosing.Ranked) -> Cost:
     """Money at the three loads, the pool made of its best choice; the boots of its hours count at expected load."""
     rates = request.rates
 
-    later = start_of(best.hardware, best.serving).later
-    boots = boots_usd_per_month(request, best.serving, best.price, later)
+    boots = boots_usd_per_month(request, best.hardware, best.serving, best.price)
 
     def at(mean_rate: float, profile: tuple[tuple[float, float], ...]) -> LoadCost:
         usd = HOURS_PER_MONTH * mean_usd_per_hour(request, best.serving, best.price, profile)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from llm_fleet.catalog.types import Catalog
 from llm_fleet.guide.tables import OPTIMIZATION_TECHNIQUES
 from llm_fleet.models import ModelLibrary
 from llm_fleet.planning.choosing import Ranked, rank, what_excludes
 from llm_fleet.planning.criteria import FACTS, Assessment, assess_many
-from llm_fleet.planning.plan import Boldness, Lever
+from llm_fleet.planning.plan import Boldness, Lever, LeverKind
 from llm_fleet.planning.request import PoolRequest, allowed_precisions
 from llm_fleet.sizing.traits import BITS_PER_WEIGHT
 
@@ -30,14 +29,12 @@ QUALITY_OF_PRECISION = {
 QUALITY_OF_SIBLING = OPTIMIZATION_TECHNIQUES["distillation 7b to 3b"].quality_percent
 SIBLING_SOURCE = "article, of distilling 7B to 3B"
 
-Kind = Literal["precision", "model", "context", "kv_precision", "together"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     """One lever before it is planned. Quality is the share retained, in percent."""
 
-    kind: Kind
+    kind: LeverKind
     words: str
     how: str
     request: PoolRequest

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_fleet.patterns.schema import Gateway, Network
-from llm_fleet.patterns.words import PurchaseKind, Role, Usage
+from llm_fleet.patterns.words import PurchaseKind, Role, Sizing, Usage
 
 Vendor = Literal["nvidia", "neuron"]
+LeverKind = Literal["precision", "model", "context", "kv_precision", "together"]
 
 
 class Value(BaseModel):
@@ -318,7 +319,7 @@ class Boldness(Value):
 class Lever(Value):
     """A change that is the user's to make: what it would save, and what it costs in quality."""
 
-    kind: Literal["precision", "model", "context", "kv_precision", "together"]
+    kind: LeverKind
     change: str
     how: str = Field(description="the override or the pattern's key that takes it")
     instance_type: str | None = Field(description="the cheapest type then; null where none can serve")
@@ -352,7 +353,7 @@ class PoolPlan(Value):
     purchase: Purchase
     scaling: Scaling
     cost: Cost
-    sizing: Literal["cautious", "bold"] = Field(description="cautious: by the low end of the intervals")
+    sizing: Sizing = Field(description="cautious: by the low end of the intervals")
     boldness: Boldness
     levers: tuple[Lever, ...] = Field(description="largest saving first")
     guide: Guide

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from llm_fleet.catalog.types import InstanceType
+from llm_fleet.sizing.reserve import GIB
 
 GB = 1e9
-GIB = 2**30
 
 IMAGE_GB = 17.5
 """Unpacked image, of vLLM and of Neuron alike: AWS speaks of 15 to 20 GB for images of this kind; the two took about

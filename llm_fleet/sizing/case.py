@@ -16,7 +16,7 @@ from llm_fleet.sizing.cache import state_bytes, token_bytes
 from llm_fleet.sizing.coefficients import FORMATS, Floats, Integers, Levels
 from llm_fleet.sizing.device import ARCHITECTURES, LINK_GB_PER_S, MEMORY, Device
 from llm_fleet.sizing.layout import DeviceMemory, Layout, device_memory
-from llm_fleet.sizing.reserve import GIB, EngineLimits, default_sequences, engine_limits
+from llm_fleet.sizing.reserve import GIB, EngineLimits, engine_limits
 from llm_fleet.sizing.service import Load
 from llm_fleet.sizing.step_time import Work
 from llm_fleet.sizing.traits import ModelTraits
@@ -222,16 +222,6 @@ KEPT = (
 NEVER_EVICT = ("trtllm", "tgi", "neuron")
 """Classes that take a request in when its whole answer has room: TensorRT-LLM's scheduler guarantees that it evicts
 nothing unless told otherwise, Text Generation Inference budgets input and output tokens, Neuron compiles its slots."""
-
-
-def default_most_running(setup: Setup) -> float:
-    """Sequences that the engine lets run where nobody says."""
-    return default_sequences(setup.engine, setup.device)
-
-
-def default_chunk_tokens(setup: Setup) -> float:
-    """Prompt tokens that one step carries at most."""
-    return setup.limits.chunk_tokens
 
 
 def arrays_of(setups: Sequence[Setup]) -> dict[str, Floats]:

@@ -1,21 +1,13 @@
-"""Memory of a resolved configuration as a plan says it: a device's parts, the longest context, sequences that fit."""
+"""Memory of a resolved configuration as a plan says it: a sequence's cache, the longest context, sequences that fit."""
 
 from __future__ import annotations
 
 from llm_fleet.sizing import cache
 from llm_fleet.sizing.case import Setup
-from llm_fleet.sizing.layout import DeviceMemory
 from llm_fleet.sizing.reserve import GIB
-
-__all__ = ["DeviceMemory", "device_memory", "largest_context_tokens", "sequence_bytes", "sequences_that_fit"]
 
 NO_LIMIT = 10**9
 """Tokens where no layer keeps every one of them."""
-
-
-def device_memory(setup: Setup) -> DeviceMemory:
-    """The split of one addressable device's memory."""
-    return setup.memory
 
 
 def sequence_bytes(setup: Setup, tokens: float) -> float:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 from llm_fleet.catalog.types import Accelerator, Engine, InstanceType
 from llm_fleet.models.card import ModelCard
-from llm_fleet.sizing.case import Setup, default_chunk_tokens, default_most_running
+from llm_fleet.sizing.case import Setup
 from llm_fleet.sizing.forecast import Forecast, Marks, Shape, forecasts, goodput, goodputs, setup_on
-from llm_fleet.sizing.layout import GIB
-from llm_fleet.sizing.memory import DeviceMemory, device_memory, sequence_bytes, sequences_that_fit
+from llm_fleet.sizing.layout import DeviceMemory
+from llm_fleet.sizing.memory import sequence_bytes, sequences_that_fit
 from llm_fleet.sizing.neuron_buckets import compiled_buckets, padded_prompt_tokens
+from llm_fleet.sizing.reserve import GIB
 
 NEURON_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Compiled batches considered; the published Neuron runs go to 32 or 64."""
@@ -226,18 +227,16 @@ def _setups(asked: Asked) -> Iterator[Setup]:
                     yield replace(setup, most_running=float(batch), compiled_batch=float(batch))
         else:
             fitting = sequences_that_fit(setup, demand.sequence_tokens)
-            yield replace(setup, most_running=min(default_most_running(setup), max(1.0, float(fitting))))
+            yield replace(setup, most_running=min(setup.limits.sequences, max(1.0, float(fitting))))
 
 
 def _plan(asked: Asked, setup: Setup, alone: Forecast, most: Forecast | None) -> ServingPlan:
     demand, static = asked.demand, asked.hardware.engine.static_shapes
-    room = device_memory(setup)
+    room = setup.memory
     needed = room.usable_gib - room.kv_cache_gib + sequence_bytes(setup, demand.max_model_len_tokens) / GIB
     found = most or alone
     replicas, slots = int(setup.layout.replicas), int(setup.most_running)
-    chunk = (
-        demand.max_model_len_tokens if static else min(int(default_chunk_tokens(setup)), demand.max_model_len_tokens)
-    )
+    chunk = demand.max_model_len_tokens if static else min(int(setup.limits.chunk_tokens), demand.max_model_len_tokens)
     return ServingPlan(
         tensor_parallel=int(setup.layout.tensor_parallel),
         replicas=replicas,
